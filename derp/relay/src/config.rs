@@ -1,0 +1,393 @@
+//! What the relay is to do, checked.
+//!
+//! Does: puts file, variables and flags together, fills in what is absent, and refuses what
+//! cannot work, all faults at once, each naming its key and the remedy.
+//! Does not: open a file other than the configuration, or a socket.
+//!
+//! A program that embeds the relay makes a [`Config`] by [`Config::new`] and changes fields.
+
+mod keys;
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU16;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use derp::limits::{Limits, MIN_QUEUE_BYTES};
+use hyper::header::HeaderValue;
+
+pub use keys::{AccessMode, Keys, LogFormat, LogLevel, TlsMode, VARIABLE_PREFIX};
+
+use crate::settings::{self, FileError, Listen, VariableError};
+use crate::tls::certificate::{PemPair, Source};
+
+/// Where the relay keeps its key unless told otherwise.
+pub const DEFAULT_KEY_FILE: &str = "/var/lib/derp-relay/derp.key";
+
+/// Connections before login that one source address may have.
+pub const DEFAULT_HANDSHAKES_PER_ADDRESS: usize = 256;
+
+/// Most packet threads: one per core of the largest hosts.
+pub const MAX_SHARDS: u16 = 256;
+
+/// Bounds of `queue_age`: below, every packet dies in a busy moment; above, TCP inside the
+/// tunnel has long sent it again.
+pub const QUEUE_AGE_BOUNDS: (Duration, Duration) =
+    (Duration::from_millis(10), Duration::from_secs(60));
+
+/// What the relay is to do.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where DERP listens.
+    pub listen_derp: Vec<SocketAddr>,
+    /// Where plain HTTP listens.
+    pub listen_http: Vec<SocketAddr>,
+    /// Where STUN listens.
+    pub listen_stun: Vec<SocketAddr>,
+    /// Where metrics and health listen.
+    pub listen_metrics: Vec<SocketAddr>,
+    /// Name that clients use, if known.
+    pub hostname: Option<String>,
+    /// Where the certificate comes from; `None` for no TLS.
+    pub tls: Option<Source>,
+    /// The relay's own key.
+    pub key_file: PathBuf,
+    /// Who may use the relay.
+    pub access: AccessConfig,
+    /// Connections before login that one source address may have; 0 for no limit.
+    pub handshakes_per_address: usize,
+    /// Bounds of queues.
+    pub limits: Limits,
+    /// Packet threads.
+    pub shards: NonZeroU16,
+    /// What `/` answers.
+    pub home: Home,
+}
+
+/// How the program logs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Log {
+    /// Least severe lines to print.
+    pub level: LogLevel,
+    /// Their form.
+    pub format: LogFormat,
+}
+
+/// Who may use the relay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccessConfig {
+    /// Nobody: what a program has to change before its relay is of use.
+    Nobody,
+    /// Everybody.
+    Open,
+    /// The nodes in a file.
+    AllowList {
+        /// The file.
+        file: PathBuf,
+    },
+    /// The nodes that a verifier knows.
+    Verify {
+        /// Whom to ask.
+        url: String,
+        /// Lets everybody in while it cannot be reached.
+        fail_open: bool,
+        /// Certificates to trust beside the system's.
+        ca_file: Option<PathBuf>,
+    },
+}
+
+/// What is at `/`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Home {
+    /// A page that says what this is.
+    Default,
+    /// An empty page.
+    #[default]
+    Blank,
+    /// A redirect to this `http://` or `https://` URL.
+    Redirect(HeaderValue),
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The environment.
+    #[error(transparent)]
+    Variable(#[from] VariableError),
+    /// Values that cannot work, alone or together.
+    #[error("{0}")]
+    Faults(Faults),
+}
+
+/// Everything that is wrong with a configuration, each in words with the remedy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Faults(pub Vec<String>);
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("; "))
+    }
+}
+
+impl Config {
+    /// Puts together what flags and variables say with the file, if one is named.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`], on one line.
+    pub fn load(flags: Keys, file: Option<&Path>) -> Result<(Self, Log), ConfigError> {
+        let names = Keys::names();
+        let mut known: Vec<&str> = names.iter().map(String::as_str).collect();
+        let in_file = match file {
+            Some(path) => settings::load(path, &known)?,
+            None => Keys::default(),
+        };
+        known.push("config");
+        let variables = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        settings::check_variables(VARIABLE_PREFIX, &known, variables)?;
+        let keys = flags.or(in_file);
+        let log = Log {
+            level: keys.log_level.unwrap_or_default(),
+            format: keys.log_format.unwrap_or_default(),
+        };
+        Ok((Self::new(keys)?, log))
+    }
+
+    /// Checks settings and fills in what is absent.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Faults`] with everything that is wrong.
+    pub fn new(keys: Keys) -> Result<Self, ConfigError> {
+        let mut faults = Vec::new();
+        let tls_mode = keys.tls.unwrap_or(TlsMode::Files);
+        let key_file = keys.key_file.clone().unwrap_or_else(|| DEFAULT_KEY_FILE.into());
+        let tls = tls_source(&keys, tls_mode, &key_file, &mut faults);
+        let own_tls = tls_mode != TlsMode::Off;
+        let config = Self {
+            listen_derp: Listen::addresses(keys.listen_derp.as_deref(), &[derp_default(own_tls)]),
+            listen_http: Listen::addresses(keys.listen_http.as_deref(), http_default(own_tls)),
+            listen_stun: Listen::addresses(keys.listen_stun.as_deref(), &STUN_DEFAULT),
+            listen_metrics: Listen::addresses(keys.listen_metrics.as_deref(), &[METRICS_DEFAULT]),
+            access: access(&keys, &mut faults),
+            limits: limits(&keys, &mut faults),
+            shards: shards(&keys, &mut faults),
+            home: home(&keys, &mut faults),
+            handshakes_per_address: keys
+                .handshakes_per_address
+                .unwrap_or(DEFAULT_HANDSHAKES_PER_ADDRESS),
+            hostname: keys.hostname,
+            tls,
+            key_file,
+        };
+        if config.listen_derp.is_empty() {
+            faults.push("listen_derp: a relay without a DERP listener relays nothing".to_owned());
+        }
+        if faults.is_empty() { Ok(config) } else { Err(ConfigError::Faults(Faults(faults))) }
+    }
+}
+
+const STUN_DEFAULT: [SocketAddr; 2] = [
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 3_478),
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 3_478),
+];
+
+const METRICS_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9_091);
+
+const HTTP_DEFAULT: [SocketAddr; 1] = [SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 80)];
+
+const fn derp_default(own_tls: bool) -> SocketAddr {
+    if own_tls {
+        SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 443)
+    } else {
+        SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8_010)
+    }
+}
+
+const fn http_default(own_tls: bool) -> &'static [SocketAddr] {
+    if own_tls { &HTTP_DEFAULT } else { &[] }
+}
+
+fn tls_source(
+    keys: &Keys,
+    mode: TlsMode,
+    key_file: &Path,
+    faults: &mut Vec<String>,
+) -> Option<Source> {
+    let certificates = keys.tls_cert.as_deref().unwrap_or_default();
+    let private_keys = keys.tls_key.as_deref().unwrap_or_default();
+    if mode != TlsMode::Files && !(certificates.is_empty() && private_keys.is_empty()) {
+        faults.push(
+            "tls_cert, tls_key: only `tls = \"files\"` reads them; set that or remove them"
+                .to_owned(),
+        );
+    }
+    if mode != TlsMode::Off && keys.hostname.is_none() {
+        faults.push(
+            "hostname: missing; give the name that clients use, or --tls off behind a proxy"
+                .to_owned(),
+        );
+    }
+    match mode {
+        TlsMode::Off => None,
+        TlsMode::SelfSigned => Some(Source::SelfSigned {
+            name: keys.hostname.clone().unwrap_or_default(),
+            folder: key_file.parent().unwrap_or(Path::new(".")).to_owned(),
+        }),
+        TlsMode::Files => {
+            if certificates.is_empty() || certificates.len() != private_keys.len() {
+                faults.push(format!(
+                    "tls_cert, tls_key: {} and {} files; give one key per certificate and at \
+                     least one pair, or choose --tls self-signed or --tls off",
+                    certificates.len(),
+                    private_keys.len()
+                ));
+            }
+            let pairs = certificates.iter().zip(private_keys);
+            let pair = |(certificate, key): (&PathBuf, &PathBuf)| PemPair {
+                certificate: certificate.clone(),
+                key: key.clone(),
+            };
+            Some(Source::Files(pairs.map(pair).collect()))
+        }
+    }
+}
+
+fn access(keys: &Keys, faults: &mut Vec<String>) -> AccessConfig {
+    let mode = keys.access.unwrap_or(AccessMode::Verify);
+    let mut only_for = |key: &str, given: bool, wanted: AccessMode, name: &str| {
+        if given && mode != wanted {
+            faults
+                .push(format!("{key}: only `access = \"{name}\"` reads it; set that or remove it"));
+        }
+    };
+    only_for("allow_list", keys.allow_list.is_some(), AccessMode::AllowList, "allow-list");
+    only_for("verify_url", keys.verify_url.is_some(), AccessMode::Verify, "verify");
+    only_for("verify_fail_open", keys.verify_fail_open.is_some(), AccessMode::Verify, "verify");
+    only_for("ca_file", keys.ca_file.is_some(), AccessMode::Verify, "verify");
+    match mode {
+        AccessMode::Open => AccessConfig::Open,
+        AccessMode::AllowList => {
+            if keys.allow_list.is_none() {
+                faults.push(
+                    "allow_list: missing; give the file of node keys with --allow-list".to_owned(),
+                );
+            }
+            AccessConfig::AllowList { file: keys.allow_list.clone().unwrap_or_default() }
+        }
+        AccessMode::Verify => {
+            match keys.verify_url.as_deref() {
+                None => faults.push(
+                    "verify_url: missing; give Headscale's with --verify-url \
+                     https://headscale.example.org/verify, or choose --access open or allow-list"
+                        .to_owned(),
+                ),
+                Some(url) if !(url.starts_with("http://") || url.starts_with("https://")) => {
+                    faults.push(format!("verify_url: `{url}` is not an http:// or https:// URL"));
+                }
+                Some(_) => {}
+            }
+            AccessConfig::Verify {
+                url: keys.verify_url.clone().unwrap_or_default(),
+                fail_open: keys.verify_fail_open.unwrap_or(false),
+                ca_file: keys.ca_file.clone(),
+            }
+        }
+    }
+}
+
+fn limits(keys: &Keys, faults: &mut Vec<String>) -> Limits {
+    let mut limits = Limits::default();
+    if let Some(size) = keys.queue_bytes {
+        if size.0 < MIN_QUEUE_BYTES {
+            faults.push(format!("queue_bytes: {size} is too little; at least 128KiB"));
+        }
+        limits.queue_bytes = size.0;
+    }
+    if let Some(age) = keys.queue_age {
+        let (least, most) = QUEUE_AGE_BOUNDS;
+        if !(least..=most).contains(&age.0) {
+            faults.push(format!("queue_age: {age} is out of bounds; from 10ms to 1m"));
+        }
+        limits.queue_age = age.0;
+    }
+    limits
+}
+
+fn shards(keys: &Keys, faults: &mut Vec<String>) -> NonZeroU16 {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let half = u16::try_from(cores / 2).unwrap_or(MAX_SHARDS).min(MAX_SHARDS);
+    let default = NonZeroU16::new(half).unwrap_or(NonZeroU16::MIN);
+    match keys.shards {
+        None => default,
+        Some(count) => {
+            NonZeroU16::new(count).filter(|count| count.get() <= MAX_SHARDS).unwrap_or_else(|| {
+                faults.push(format!("shards: {count} is out of bounds; from 1 to {MAX_SHARDS}"));
+                default
+            })
+        }
+    }
+}
+
+fn home(keys: &Keys, faults: &mut Vec<String>) -> Home {
+    match keys.home.as_deref() {
+        None => Home::Blank,
+        Some("blank") => Home::Blank,
+        Some("default") => Home::Default,
+        Some(text) => {
+            let is_url = text.starts_with("https://") || text.starts_with("http://");
+            match HeaderValue::from_str(text) {
+                Ok(url) if is_url => Home::Redirect(url),
+                Ok(_) | Err(_) => {
+                    faults.push(format!("home: `{text}` is neither `default`, `blank` nor a URL"));
+                    Home::Blank
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// check-T23: behind a proxy there is no port 80 of ours, and nothing listens to strangers.
+    #[test]
+    fn without_tls_only_loopback_is_served() {
+        let keys =
+            Keys { tls: Some(TlsMode::Off), access: Some(AccessMode::Open), ..Keys::default() };
+        let config = Config::new(keys).unwrap();
+        assert_eq!(config.listen_derp, ["127.0.0.1:8010".parse().unwrap()]);
+        assert_eq!(config.listen_http, []);
+        assert!(config.tls.is_none());
+    }
+
+    #[test]
+    fn with_tls_the_usual_ports_are_served_in_both_families() {
+        let keys = Keys {
+            tls: Some(TlsMode::SelfSigned),
+            hostname: Some("derp.example.org".to_owned()),
+            access: Some(AccessMode::Open),
+            ..Keys::default()
+        };
+        let config = Config::new(keys).unwrap();
+        assert_eq!(config.listen_derp, ["[::]:443".parse().unwrap()]);
+        assert_eq!(config.listen_http, ["[::]:80".parse().unwrap()]);
+        assert_eq!(config.listen_stun, STUN_DEFAULT);
+        assert_eq!(config.listen_metrics, ["127.0.0.1:9091".parse().unwrap()]);
+    }
+
+    /// DERP-8.3: nothing given is not everything allowed.
+    #[test]
+    fn nothing_configured_is_refused_with_every_fault_at_once() {
+        let error = Config::new(Keys::default()).unwrap_err().to_string();
+        for key in ["hostname: missing", "tls_cert, tls_key: ", "verify_url: missing"] {
+            assert!(error.contains(key), "{error}");
+        }
+        assert!(!error.contains('\n'));
+    }
+}

@@ -1,0 +1,83 @@
+//! Everything the relay counts, as Prometheus wants it.
+//!
+//! Does: gathers what door, shards, STUN and access have counted, at the moment of a scrape.
+//! Does not: sit on the way of a packet; shards count in plain numbers and publish those.
+//!
+//! Names, labels and help are in `table`; `docs/metrics.md` is held equal to it by a test.
+
+mod collect;
+mod table;
+
+use std::sync::Arc;
+
+use metrics::{Key, Label, Level, Metadata, Recorder};
+use metrics_exporter_prometheus::PrometheusBuilder;
+
+use crate::access;
+use crate::door;
+use crate::shard::Shards;
+use crate::tls::Certificates;
+
+pub use table::{Kind, METRICS, Metric};
+
+/// Where the numbers come from.
+#[derive(Debug)]
+pub(crate) struct Sources {
+    pub(crate) door: Arc<door::Counters>,
+    pub(crate) shards: Shards,
+    pub(crate) access: Arc<access::Counters>,
+    pub(crate) stun: Option<Arc<stun_server::Running>>,
+    pub(crate) certificates: Option<Arc<Certificates>>,
+}
+
+/// One number with its name and the values of its labels, in the order of the table.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Sample {
+    pub(crate) name: &'static str,
+    pub(crate) labels: Vec<String>,
+    pub(crate) value: f64,
+}
+
+impl Sources {
+    /// All numbers as they stand, in the Prometheus text format.
+    pub(crate) fn render(&self) -> String {
+        // A recorder per scrape: no state beside the sources, and relays in one process do not
+        // meet. A scrape costs a fraction of a millisecond.
+        let recorder = PrometheusBuilder::new().build_recorder();
+        for metric in METRICS {
+            let help = metric.help.into();
+            match metric.kind {
+                Kind::Counter => recorder.describe_counter(metric.name.into(), None, help),
+                Kind::Gauge => recorder.describe_gauge(metric.name.into(), None, help),
+            }
+        }
+        for sample in collect::collect(self) {
+            record(&recorder, &sample);
+        }
+        recorder.handle().render()
+    }
+}
+
+fn record(recorder: &impl Recorder, sample: &Sample) {
+    let Some(metric) = table::find(sample.name) else {
+        tracing::error!(name = sample.name, "a number is not in the table of metrics");
+        return;
+    };
+    let labels: Vec<Label> = metric
+        .labels
+        .iter()
+        .zip(&sample.labels)
+        .map(|(name, value)| Label::new(*name, value.clone()))
+        .collect();
+    let key = Key::from_parts(sample.name, labels);
+    let metadata = Metadata::new(module_path!(), Level::INFO, None);
+    match metric.kind {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "counters are whole and positive, and exact up to 2^53"
+        )]
+        Kind::Counter => recorder.register_counter(&key, &metadata).absolute(sample.value as u64),
+        Kind::Gauge => recorder.register_gauge(&key, &metadata).set(sample.value),
+    }
+}

@@ -1,0 +1,21 @@
+//! Values and files of settings, the same for every program of this workspace.
+//!
+//! Does: reads durations, sizes and listeners as operators write them, loads a TOML file into a
+//! table of keys, and says which key is unknown and which one was probably meant.
+//! Does not: know any key; those are in `config` here and in the other programs.
+//!
+//! A setting is given, in falling order of weight, as `--flag`, as environment variable, or in
+//! the file. Flags and variables are clap's; this module is the file, and the check that no
+//! variable with our prefix is a typing error.
+
+mod file;
+mod listen;
+mod several;
+mod size;
+mod span;
+
+pub use file::{FileError, Hint, VariableError, check_variables, load, nearest, parse};
+pub use listen::{Listen, ParseListenError};
+pub use several::one_or_several;
+pub use size::{ParseSizeError, Size};
+pub use span::{ParseSpanError, Span};
