@@ -1,0 +1,249 @@
+//! A running bridge: its listeners, and the map that it publishes.
+//!
+//! Does: opens everything or nothing, puts the map into its file before anybody can ask for it,
+//! replaces the map while it runs, and ends within a bounded time.
+//! Does not: read a configuration file, print, or handle signals; that is `cli`.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use derp::map::DerpMap;
+use derp_relay::socket::{self, ListenError};
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::config::DEFAULT_PROVISIONING_LISTEN;
+use crate::http::Pages;
+use crate::http::listener;
+use crate::http::map::MapPages;
+use crate::http::provisioning::ProvisioningPages;
+use crate::map_file::{self, WriteError};
+use crate::published::{Edition, Format, Published};
+
+/// Threads that answer. Every answer lies ready, so two are one more than needed.
+const THREADS: usize = 2;
+
+/// Most threads that wait for the disk.
+const DISK_THREADS: usize = 4;
+
+/// Time that answers under way have to go out when the bridge ends.
+const STOP_TIME: Duration = Duration::from_secs(3);
+
+/// Setting that names the map's listener.
+const MAP_SETTING: &str = "map_listen, --map-listen";
+
+/// Setting that names the provisioning listener.
+const PROVISIONING_SETTING: &str = "provisioning.listen, --provisioning-listen";
+
+/// Why a bridge does not start. Nothing of it is left running.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The map's listener.
+    #[error(transparent)]
+    Map(ListenError),
+    /// The provisioning listener.
+    #[error("{0}{cause}", cause = usual_cause(.0))]
+    Provisioning(ListenError),
+    /// The map's file.
+    #[error(transparent)]
+    File(#[from] WriteError),
+    /// The system has no thread or descriptor left.
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
+}
+
+/// Open listeners that nobody is answered at yet.
+#[derive(Debug)]
+pub struct Listeners {
+    map: Vec<TcpListener>,
+    provisioning: Vec<TcpListener>,
+}
+
+/// Where a bridge listens, in the order of its configuration, with bound ports.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Addresses {
+    /// The map.
+    pub map: Vec<SocketAddr>,
+    /// Registration of machines.
+    pub provisioning: Vec<SocketAddr>,
+}
+
+/// What publishing a map has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// The map is another one than before.
+    Replaced,
+    /// It is the same map.
+    Same,
+}
+
+/// A running bridge. Dropping it stops it.
+#[derive(Debug)]
+pub struct Bridge {
+    addresses: Addresses,
+    published: Arc<Published>,
+    map_file: Option<PathBuf>,
+    /// Taken when it stops.
+    running: Option<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    runtime: Runtime,
+    listeners: Vec<JoinHandle<()>>,
+    stop: watch::Sender<()>,
+}
+
+impl Listeners {
+    /// Opens all listeners. Port 0 takes any free port.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] for the first that cannot be opened; the others are closed again.
+    pub fn open(map: &[SocketAddr], provisioning: &[SocketAddr]) -> Result<Self, StartError> {
+        Ok(Self {
+            map: socket::listen(MAP_SETTING, map).map_err(StartError::Map)?,
+            provisioning: socket::listen(PROVISIONING_SETTING, provisioning)
+                .map_err(StartError::Provisioning)?,
+        })
+    }
+}
+
+impl Bridge {
+    /// Publishes `map`, which must be without faults, at `listeners` and in `map_file`.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`], on one line that names the file and what to do.
+    pub fn start(
+        listeners: Listeners,
+        map: DerpMap,
+        map_file: Option<PathBuf>,
+    ) -> Result<Self, StartError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .thread_name("bridge")
+            .worker_threads(THREADS)
+            .max_blocking_threads(DISK_THREADS)
+            .enable_all()
+            .build()?;
+        let edition = Edition::new(map);
+        if let Some(path) = &map_file {
+            map_file::write(path, &edition.rendering(Format::Yaml).bytes)?;
+        }
+        let published = Arc::new(Published::new(edition));
+        let (stop, _) = watch::channel(());
+        let mut running = Running { runtime, listeners: Vec::new(), stop };
+        let map = Arc::new(MapPages::new(Arc::clone(&published), map_file.clone()));
+        let provisioning = Arc::new(ProvisioningPages::default());
+        let mut addresses = Addresses::default();
+        for listener in listeners.map {
+            addresses.map.push(running.serve(listener, Arc::clone(&map))?);
+        }
+        for listener in listeners.provisioning {
+            addresses.provisioning.push(running.serve(listener, Arc::clone(&provisioning))?);
+        }
+        Ok(Self { addresses, published, map_file, running: Some(running) })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// What it publishes now.
+    #[must_use]
+    pub fn edition(&self) -> Arc<Edition> {
+        self.published.edition()
+    }
+
+    /// Publishes `map` from now on, in the file first. The same map changes nothing, and writes
+    /// the file only where that does not hold it any more.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError`]; the old map then stays everywhere.
+    pub fn publish(&self, map: DerpMap) -> Result<Change, WriteError> {
+        let edition = Edition::new(map);
+        if let Some(path) = &self.map_file {
+            let written = map_file::write(path, &edition.rendering(Format::Yaml).bytes);
+            if let Err(error) = written {
+                self.published.refuse_reload();
+                return Err(error);
+            }
+        }
+        let change =
+            if edition == *self.published.edition() { Change::Same } else { Change::Replaced };
+        self.published.replace(edition);
+        Ok(change)
+    }
+
+    /// Keeps the map, since a newer configuration cannot be used; `/ready` says so.
+    pub fn refuse_reload(&self) {
+        self.published.refuse_reload();
+    }
+
+    /// Closes the listeners, lets answers under way go out, and waits for that a bounded time.
+    ///
+    /// Must not be called on a thread of a tokio runtime.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        let Some(running) = self.running.take() else { return };
+        self.published.stop();
+        running.end();
+    }
+}
+
+impl Drop for Bridge {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl Running {
+    fn serve<P: Pages>(&mut self, listener: TcpListener, pages: Arc<P>) -> io::Result<SocketAddr> {
+        let _guard = self.runtime.enter();
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let address = listener.local_addr()?;
+        let serving = listener::serve(listener, pages, self.stop.subscribe());
+        self.listeners.push(self.runtime.spawn(serving));
+        Ok(address)
+    }
+
+    fn end(self) {
+        self.stop.send_replace(());
+        self.runtime.block_on(async {
+            let all = async {
+                for listener in self.listeners {
+                    if let Err(error) = listener.await {
+                        tracing::error!(%error, "a listener ended by a fault of ours");
+                    }
+                }
+            };
+            if tokio::time::timeout(STOP_TIME, all).await.is_err() {
+                tracing::debug!("connections are cut");
+            }
+        });
+        // A thread that waits for a dead disk must not keep the process.
+        self.runtime.shutdown_background();
+    }
+}
+
+/// Who has the provisioning port on most hosts where it is taken.
+fn usual_cause(error: &ListenError) -> &'static str {
+    let is_usual = error.source.kind() == io::ErrorKind::AddrInUse
+        && error.address.port() == DEFAULT_PROVISIONING_LISTEN.port();
+    if is_usual {
+        "; usually it is Headscale, whose metrics_listen_addr is 127.0.0.1:9090 unless told \
+         otherwise: set another there, such as 127.0.0.1:9093"
+    } else {
+        ""
+    }
+}

@@ -1,0 +1,145 @@
+//! The commands of the program.
+//!
+//! Does: reads the command line, starts what it asks for, waits for signals, and says on one
+//! line what went wrong. Exit codes: 0 clean, 1 runtime, 2 usage or configuration.
+//! Does not: know how a map is served.
+
+mod dev;
+mod map;
+mod serve;
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use derp_relay::{relay, socket};
+
+use crate::bridge::{Addresses, StartError};
+use crate::config::{ConfigError, Keys};
+use crate::published::Format;
+
+pub use dev::AddressError;
+
+#[derive(Parser)]
+#[command(name = "coord-bridge", version, about, disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Publishes the DERP map. SIGHUP reads the region in the configuration again.
+    Serve(ConfigArguments),
+    /// Prints the map, byte for byte as `serve` publishes it.
+    Map {
+        #[command(flatten)]
+        config: ConfigArguments,
+        /// Form of the map.
+        #[arg(long, value_name = "FORMAT", default_value = "json")]
+        format: Format,
+    },
+    /// Runs a whole region for trying out, on loopback: relay, map and registration.
+    Dev(dev::DevArguments),
+}
+
+#[derive(clap::Args, Clone)]
+struct ConfigArguments {
+    /// TOML file of settings. Flags and environment variables weigh more.
+    #[arg(long, env = "COORD_BRIDGE_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    #[command(flatten)]
+    keys: Keys,
+}
+
+/// Why the program ends without having done its work.
+#[derive(Debug, thiserror::Error)]
+pub enum ExitError {
+    /// Settings that cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The bridge does not start with these settings.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The relay of `dev` does not start.
+    #[error("{0}{of_dev}", of_dev = dev::of_dev(.0))]
+    Relay(#[from] relay::StartError),
+    /// The map of `dev` cannot say where the relay is.
+    #[error("{0}")]
+    Addresses(#[from] AddressError),
+    /// The region of `dev` runs and does not work.
+    #[error("the self-test failed: {0}")]
+    SelfTest(String),
+    /// The system.
+    #[error("{0}")]
+    System(#[from] io::Error),
+}
+
+impl ExitError {
+    /// 2 where an operator has to change something, 1 where the system failed.
+    #[must_use]
+    pub const fn code(&self) -> u8 {
+        match self {
+            Self::System(_)
+            | Self::Start(StartError::System(_))
+            | Self::Relay(relay::StartError::System(_))
+            | Self::SelfTest(_) => 1,
+            Self::Config(_) | Self::Start(_) | Self::Relay(_) | Self::Addresses(_) => 2,
+        }
+    }
+}
+
+/// Runs the program with the arguments of this process.
+#[must_use]
+pub fn run() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Serve(arguments) => serve::run(&arguments),
+        Command::Map { config, format } => map::run(config, format),
+        Command::Dev(arguments) => dev::run(&arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say_error(&error);
+            ExitCode::from(error.code())
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the last word of the program is for its operator")]
+fn say_error(error: &ExitError) {
+    eprintln!("coord-bridge: {error}");
+}
+
+/// Prints what a command was asked to say. Whoever reads it may have gone, which is no fault.
+fn say(text: &[u8]) -> Result<(), ExitError> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// The end of the line that says that all listeners are open: `map=… register=…`.
+fn ready_fields(addresses: &Addresses) -> String {
+    let list = |addresses: &[SocketAddr]| {
+        let texts: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        if texts.is_empty() { "none".to_owned() } else { texts.join(",") }
+    };
+    format!("map={} register={}", list(&addresses.map), list(&addresses.provisioning))
+}
+
+fn raise_descriptor_limit() {
+    if let Err(error) = socket::raise_descriptor_limit() {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
+fn tell_systemd() {
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        tracing::warn!(%error, "systemd does not hear that the bridge is ready");
+    }
+}

@@ -1,0 +1,91 @@
+//! `serve`: publishes the map until it is told to stop.
+
+use derp::map::DerpMap;
+use derp_relay::cli::{Signal, Signals};
+use derp_relay::logging;
+
+use super::{ConfigArguments, ExitError, raise_descriptor_limit, ready_fields, say, tell_systemd};
+use crate::bridge::{Bridge, Change, Listeners};
+use crate::config::{Config, OWN_REGION_IDS};
+
+pub(super) fn run(arguments: &ConfigArguments) -> Result<(), ExitError> {
+    let (config, log) = load(arguments)?;
+    logging::start(log.level, log.format);
+    // Signals are waited for before anything listens: none may find the program without a plan.
+    let signals = Signals::new()?;
+    warn_of(&config.map);
+    raise_descriptor_limit();
+    let listeners = Listeners::open(&config.map_listen, &config.provisioning_listen)?;
+    let bridge = Bridge::start(listeners, config.map.clone(), config.map_file.clone())?;
+    say(format!("ready {}\n", ready_fields(bridge.addresses())).as_bytes())?;
+    tell_systemd();
+    loop {
+        match signals.next() {
+            Signal::Stop => break,
+            Signal::Reload => reload(&bridge, &config, arguments),
+        }
+    }
+    bridge.stop();
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn load(
+    arguments: &ConfigArguments,
+) -> Result<(Config, derp_relay::config::Log), crate::config::ConfigError> {
+    Config::load(arguments.keys.clone(), arguments.config.as_deref())
+}
+
+/// Publishes the region that the configuration has now. Whatever is wrong, the old map stays.
+fn reload(bridge: &Bridge, started_with: &Config, arguments: &ConfigArguments) {
+    let config = match load(arguments) {
+        Ok((config, _)) => config,
+        Err(error) => {
+            tracing::error!(%error, "the map stays as it was");
+            bridge.refuse_reload();
+            return;
+        }
+    };
+    for key in keys_that_wait(started_with, &config) {
+        tracing::warn!(key, "has changed, and takes a restart to take effect");
+    }
+    warn_of(&config.map);
+    match bridge.publish(config.map) {
+        Ok(Change::Replaced) => tracing::info!("reloaded; the map is another one"),
+        Ok(Change::Same) => tracing::info!("reloaded; the map is the same"),
+        Err(error) => tracing::error!(%error, "the map stays as it was"),
+    }
+}
+
+/// Keys that differ and are read at the start only.
+fn keys_that_wait(old: &Config, new: &Config) -> Vec<&'static str> {
+    [
+        ("map_listen", old.map_listen == new.map_listen),
+        ("map_file", old.map_file == new.map_file),
+        ("provisioning.listen", old.provisioning_listen == new.provisioning_listen),
+    ]
+    .into_iter()
+    .filter_map(|(key, same)| (!same).then_some(key))
+    .collect()
+}
+
+/// What is no fault, and is seldom meant.
+fn warn_of(map: &DerpMap) {
+    for region in map.regions.values() {
+        if region.nodes.iter().all(|node| node.stun_only) {
+            tracing::warn!(
+                id = region.id,
+                "every node of the region is for STUN only: none relays"
+            );
+        }
+        if !OWN_REGION_IDS.contains(&region.id) {
+            tracing::warn!(
+                id = region.id,
+                "region.id is not from 900 to 999: it may replace one of Tailscale's regions"
+            );
+        }
+        for node in region.nodes.iter().filter(|node| node.insecure_for_tests) {
+            tracing::warn!(node = node.name, "clients do not check the certificate of this node");
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! What the bridge is to do, checked.
+//!
+//! Does: puts file, variables and flags together, fills in what is absent, makes the map, and
+//! refuses what cannot work, all faults at once, each naming its key and the remedy.
+//! Does not: open a file other than the configuration, or a socket.
+//!
+//! ```text
+//! bridge.toml -> Keys --or--> Config { map, listeners, map_file }
+//! flags, variables -^
+//! ```
+
+mod keys;
+mod region;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use derp::map::DerpMap;
+use derp_relay::config::{Faults, Log};
+use derp_relay::settings::{self, Listen};
+
+pub use derp_relay::config::ConfigError;
+pub use keys::{Keys, NodeKeys, ProvisioningKeys, RegionKeys, VARIABLE_PREFIX};
+pub use region::{DEFAULT_REGION_CODE, DEFAULT_REGION_ID, DEFAULT_REGION_NAME, OWN_REGION_IDS};
+
+/// Where the map is served unless told otherwise.
+pub const DEFAULT_MAP_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8_091);
+
+/// Where machines register unless told otherwise: the port that installers know.
+pub const DEFAULT_PROVISIONING_LISTEN: SocketAddr =
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9_090);
+
+/// What the bridge is to do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Where the map is served.
+    pub map_listen: Vec<SocketAddr>,
+    /// File that the map is kept in.
+    pub map_file: Option<PathBuf>,
+    /// Where machines register.
+    pub provisioning_listen: Vec<SocketAddr>,
+    /// The map, without faults.
+    pub map: DerpMap,
+}
+
+impl Config {
+    /// Puts together what flags and variables say with the file, if one is named.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`], on one line.
+    pub fn load(flags: Keys, file: Option<&Path>) -> Result<(Self, Log), ConfigError> {
+        let in_file = match file {
+            Some(path) => settings::load(path, &borrowed(&Keys::names_in_file()))?,
+            None => Keys::default(),
+        };
+        let names = Keys::names();
+        let mut known = borrowed(&names);
+        known.push("config");
+        let variables = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        settings::check_variables(VARIABLE_PREFIX, &known, variables)?;
+        let keys = flags.or(in_file);
+        let log = Log {
+            level: keys.log_level.unwrap_or_default(),
+            format: keys.log_format.unwrap_or_default(),
+        };
+        Ok((Self::new(keys)?, log))
+    }
+
+    /// Reads the text of a file, as [`Config::load`] would without flags and variables. No IO.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::File`] and [`ConfigError::Faults`].
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        let names = Keys::names_in_file();
+        Self::new(settings::parse(Path::new("bridge.toml"), text, &borrowed(&names))?)
+    }
+
+    /// Checks settings and fills in what is absent.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Faults`] with everything that is wrong.
+    pub fn new(keys: Keys) -> Result<Self, ConfigError> {
+        let mut faults = Vec::new();
+        let map = region::map(keys.region, &mut faults);
+        let config = Self {
+            map_listen: Listen::addresses(keys.map_listen.as_deref(), &[DEFAULT_MAP_LISTEN]),
+            map_file: keys.map_file,
+            provisioning_listen: Listen::addresses(
+                keys.provisioning.listen.as_deref(),
+                &[DEFAULT_PROVISIONING_LISTEN],
+            ),
+            map,
+        };
+        if config.map_listen.is_empty() && config.map_file.is_none() {
+            faults.push(
+                "map_listen, map_file: nothing publishes the map; give an address or a file"
+                    .to_owned(),
+            );
+        }
+        for address in &config.provisioning_listen {
+            if address.port() != 0 && config.map_listen.contains(address) {
+                faults.push(format!(
+                    "provisioning.listen: map_listen has {address} already; give another port"
+                ));
+            }
+        }
+        if faults.is_empty() { Ok(config) } else { Err(ConfigError::Faults(Faults(faults))) }
+    }
+}
+
+fn borrowed(names: &[String]) -> Vec<&str> {
+    names.iter().map(String::as_str).collect()
+}

@@ -1,0 +1,232 @@
+//! The settings of the bridge as they are written: every key once, for file, flag and variable.
+//!
+//! The comment of a key is its documentation: `--help` prints it. Each is optional here; what an
+//! absent one means is in `config`. Nodes are a list of tables, so they are in the file only.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use derp_relay::config::{LogFormat, LogLevel};
+use serde::Deserialize;
+
+use derp_relay::settings::{Listen, one_or_several};
+
+/// What every environment variable of the bridge begins with.
+pub const VARIABLE_PREFIX: &str = "COORD_BRIDGE_";
+
+/// Settings of `serve` and `map`, from one source.
+#[derive(Args, Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Keys {
+    /// Where the map is served; repeatable, or `none`. Default `127.0.0.1:8091`.
+    #[arg(long, env = "COORD_BRIDGE_MAP_LISTEN", value_name = "IP:PORT", value_delimiter = ',')]
+    #[serde(deserialize_with = "one_or_several")]
+    pub map_listen: Option<Vec<Listen>>,
+
+    /// File to keep the map in, as YAML for `derp.paths` of Headscale. Default none.
+    #[arg(long, env = "COORD_BRIDGE_MAP_FILE", value_name = "FILE")]
+    pub map_file: Option<PathBuf>,
+
+    /// The region that is published.
+    #[command(flatten)]
+    pub region: RegionKeys,
+
+    /// Registration of machines.
+    #[command(flatten)]
+    pub provisioning: ProvisioningKeys,
+
+    /// Least severe log lines to print: trace, debug, info, warn or error. Default `info`.
+    #[arg(long, env = "COORD_BRIDGE_LOG_LEVEL", value_name = "LEVEL")]
+    pub log_level: Option<LogLevel>,
+
+    /// Form of log lines. Default `text`.
+    #[arg(long, env = "COORD_BRIDGE_LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+}
+
+/// Settings of the table `region`.
+#[derive(Args, Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RegionKeys {
+    /// Id of the region, from 900 to 999 for one's own. Default 999.
+    #[arg(
+        id = "region.id",
+        long = "region-id",
+        env = "COORD_BRIDGE_REGION__ID",
+        value_name = "NUMBER"
+    )]
+    pub id: Option<u64>,
+
+    /// Short name of the region. Default `own`.
+    #[arg(
+        id = "region.code",
+        long = "region-code",
+        env = "COORD_BRIDGE_REGION__CODE",
+        value_name = "WORD"
+    )]
+    pub code: Option<String>,
+
+    /// Name of the region for people. Default `Own relay`.
+    #[arg(
+        id = "region.name",
+        long = "region-name",
+        env = "COORD_BRIDGE_REGION__NAME",
+        value_name = "TEXT"
+    )]
+    pub name: Option<String>,
+
+    /// Degrees north, from -90 to 90; with `region.longitude`. Default unknown.
+    #[arg(
+        id = "region.latitude",
+        long = "region-latitude",
+        env = "COORD_BRIDGE_REGION__LATITUDE",
+        value_name = "DEGREES",
+        allow_negative_numbers = true
+    )]
+    pub latitude: Option<f64>,
+
+    /// Degrees east, from -180 to 180; with `region.latitude`. Default unknown.
+    #[arg(
+        id = "region.longitude",
+        long = "region-longitude",
+        env = "COORD_BRIDGE_REGION__LONGITUDE",
+        value_name = "DEGREES",
+        allow_negative_numbers = true
+    )]
+    pub longitude: Option<f64>,
+
+    /// Keeps clients from measuring the region and from making it their home; they still dial
+    /// it for a peer whose home it is. Default false.
+    #[arg(
+        id = "region.no_measure_no_home",
+        long = "region-no-measure-no-home",
+        env = "COORD_BRIDGE_REGION__NO_MEASURE_NO_HOME",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        default_missing_value = "true"
+    )]
+    pub no_measure_no_home: Option<bool>,
+
+    /// Out of use upstream, for clients of old: `no_measure_no_home` is what replaced it.
+    /// Default false.
+    #[arg(
+        id = "region.avoid",
+        long = "region-avoid",
+        env = "COORD_BRIDGE_REGION__AVOID",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        default_missing_value = "true"
+    )]
+    pub avoid: Option<bool>,
+
+    /// The relays of the region, the preferred one first.
+    #[arg(skip)]
+    pub nodes: Vec<NodeKeys>,
+}
+
+/// Settings of one table `region.nodes`. Only `hostname` has to be given.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NodeKeys {
+    /// Name, unique in the map. Default: the region's id and a letter, `999a` for the first.
+    pub name: Option<String>,
+    /// DNS name or address by which clients reach it.
+    pub hostname: Option<String>,
+    /// Name that its certificate has instead, or `sha256-raw:` and the SHA-256 of the
+    /// certificate. Default none: the certificate is for `hostname`.
+    pub cert_name: Option<String>,
+    /// IPv4 address, or `none` for no IPv4. Default: what DNS says of `hostname`.
+    pub ipv4: Option<String>,
+    /// IPv6 address, or `none` for no IPv6. Default: what DNS says of `hostname`.
+    pub ipv6: Option<String>,
+    /// TCP port of DERP. Default 443.
+    pub derp_port: Option<i32>,
+    /// UDP port of STUN, or -1 for no STUN. Default 3478.
+    pub stun_port: Option<i32>,
+    /// Whether it does STUN and nothing else. Default false.
+    pub stun_only: Option<bool>,
+    /// Whether its port 80 answers `/generate_204`, for captive-portal checks. Default false.
+    pub can_port_80: Option<bool>,
+    /// Whether clients skip all checks of its certificate. For tests; a pin in `cert_name` is
+    /// as easy. Default false.
+    pub insecure_for_tests: Option<bool>,
+    /// Address for STUN in tests. Default none.
+    pub stun_test_ip: Option<String>,
+}
+
+/// Settings of the table `provisioning`.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProvisioningKeys {
+    /// Where machines register; repeatable, or `none`. Default `127.0.0.1:9090`.
+    #[arg(
+        id = "provisioning.listen",
+        long = "provisioning-listen",
+        env = "COORD_BRIDGE_PROVISIONING__LISTEN",
+        value_name = "IP:PORT",
+        value_delimiter = ','
+    )]
+    #[serde(deserialize_with = "one_or_several")]
+    pub listen: Option<Vec<Listen>>,
+}
+
+/// The keys of [`NodeKeys`], as in the file.
+const NODE_KEYS: [&str; 11] = [
+    "region.nodes.name",
+    "region.nodes.hostname",
+    "region.nodes.cert_name",
+    "region.nodes.ipv4",
+    "region.nodes.ipv6",
+    "region.nodes.derp_port",
+    "region.nodes.stun_port",
+    "region.nodes.stun_only",
+    "region.nodes.can_port_80",
+    "region.nodes.insecure_for_tests",
+    "region.nodes.stun_test_ip",
+];
+
+impl Keys {
+    /// These settings, and those of `weaker` where there is none here.
+    #[must_use]
+    pub fn or(self, weaker: Self) -> Self {
+        Self {
+            map_listen: self.map_listen.or(weaker.map_listen),
+            map_file: self.map_file.or(weaker.map_file),
+            region: self.region.or(weaker.region),
+            provisioning: ProvisioningKeys {
+                listen: self.provisioning.listen.or(weaker.provisioning.listen),
+            },
+            log_level: self.log_level.or(weaker.log_level),
+            log_format: self.log_format.or(weaker.log_format),
+        }
+    }
+
+    /// The keys that are flags and variables too, as in the file.
+    #[must_use]
+    pub fn names() -> Vec<String> {
+        let command = Self::augment_args(clap::Command::new("keys"));
+        command.get_arguments().map(|argument| argument.get_id().to_string()).collect()
+    }
+
+    /// All keys of the file.
+    #[must_use]
+    pub fn names_in_file() -> Vec<String> {
+        let nodes = NODE_KEYS.iter().map(|name| (*name).to_owned());
+        Self::names().into_iter().chain(nodes).collect()
+    }
+}
+
+impl RegionKeys {
+    fn or(self, weaker: Self) -> Self {
+        Self {
+            id: self.id.or(weaker.id),
+            code: self.code.or(weaker.code),
+            name: self.name.or(weaker.name),
+            latitude: self.latitude.or(weaker.latitude),
+            longitude: self.longitude.or(weaker.longitude),
+            no_measure_no_home: self.no_measure_no_home.or(weaker.no_measure_no_home),
+            avoid: self.avoid.or(weaker.avoid),
+            nodes: if self.nodes.is_empty() { weaker.nodes } else { self.nodes },
+        }
+    }
+}

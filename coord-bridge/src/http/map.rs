@@ -1,0 +1,128 @@
+//! The listener that Headscale and clients fetch the map from.
+//!
+//! Does: answers the map in both forms, `/health` and `/ready`.
+//! Does not: ever answer anything else in JSON. Headscale takes whatever decodes as JSON for a
+//! map, with any status, and an object without regions takes all relays from all clients; what
+//! does not decode leaves it the map it has.
+//!
+//! Source: docs/protocol/derp.md, DERP-10.1.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::header::{CACHE_CONTROL, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH};
+use hyper::{Method, Request, StatusCode};
+
+use super::{Answer, HEALTHY, JSON, Pages, TEXT, YAML, allow, answer};
+use crate::map_file;
+use crate::published::{Format, Published, Rendering};
+
+/// Time for the disk to say what is in the map's file.
+const FILE_TIME: Duration = Duration::from_secs(5);
+
+/// A cache asks every time whether it still has the map that is published.
+const REVALIDATE: HeaderValue = HeaderValue::from_static("no-cache");
+
+/// What the map's listener answers.
+#[derive(Debug)]
+pub struct MapPages {
+    published: Arc<Published>,
+    map_file: Option<PathBuf>,
+}
+
+impl MapPages {
+    /// Answers what is published. `map_file` is where the map has to be as well.
+    #[must_use]
+    pub const fn new(published: Arc<Published>, map_file: Option<PathBuf>) -> Self {
+        Self { published, map_file }
+    }
+
+    async fn ready(&self) -> Answer {
+        let finding = match self.published.finding() {
+            Some(finding) => Some(finding),
+            None => self.file_finding().await,
+        };
+        match finding {
+            None => answer(StatusCode::OK, TEXT, "ok\n"),
+            Some(finding) => {
+                answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("not ready: {finding}\n"))
+            }
+        }
+    }
+
+    /// What is wrong with the map's file, without its path: strangers may read this.
+    async fn file_finding(&self) -> Option<&'static str> {
+        let path = self.map_file.clone()?;
+        let edition = self.published.edition();
+        let holds = tokio::task::spawn_blocking(move || {
+            map_file::holds(&path, &edition.rendering(Format::Yaml).bytes)
+        });
+        match tokio::time::timeout(FILE_TIME, holds).await {
+            Ok(Ok(true)) => None,
+            Ok(Ok(false) | Err(_)) => {
+                Some("the map's file is gone or holds something else; SIGHUP writes it again")
+            }
+            Err(_) => Some("the map's file cannot be read in time"),
+        }
+    }
+}
+
+impl Pages for MapPages {
+    async fn answer(&self, request: Request<Incoming>) -> Answer {
+        let page = match request.uri().path() {
+            "/derpmap.json" => Page::Map(Format::Json),
+            "/derpmap.yaml" => Page::Map(Format::Yaml),
+            "/health" => Page::Health,
+            "/ready" => Page::Ready,
+            _ => return answer(StatusCode::NOT_FOUND, TEXT, NOT_FOUND),
+        };
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let refusal = answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD\n");
+            return allow(refusal, "GET, HEAD");
+        }
+        match page {
+            Page::Map(format) => {
+                map(self.published.edition().rendering(format), format, request.headers())
+            }
+            Page::Health => answer(StatusCode::OK, JSON, HEALTHY),
+            Page::Ready => self.ready().await,
+        }
+    }
+}
+
+/// What is there.
+enum Page {
+    Map(Format),
+    Health,
+    Ready,
+}
+
+const NOT_FOUND: &str = "not found: there are /derpmap.json, /derpmap.yaml, /health and /ready\n";
+
+fn map(rendering: &Rendering, format: Format, headers: &HeaderMap) -> Answer {
+    let kind = match format {
+        Format::Json => JSON,
+        Format::Yaml => YAML,
+    };
+    let mut map = if has(headers, &rendering.tag) {
+        answer(StatusCode::NOT_MODIFIED, kind, "")
+    } else {
+        answer(StatusCode::OK, kind, rendering.bytes.clone())
+    };
+    let headers = map.headers_mut();
+    headers.insert(CACHE_CONTROL, REVALIDATE);
+    headers.insert(ETAG, rendering.tag.clone());
+    map
+}
+
+/// Whether whoever asks has this rendering already.
+fn has(headers: &HeaderMap, tag: &HeaderValue) -> bool {
+    headers
+        .get_all(IF_NONE_MATCH)
+        .iter()
+        .flat_map(|tags| tags.as_bytes().split(|&byte| byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .any(|known| known.strip_prefix(b"W/").unwrap_or(known) == tag.as_bytes())
+}

@@ -1,0 +1,31 @@
+//! The sidecar of Headscale, as a library: it publishes the DERP map, and can host the relay.
+//!
+//! ```text
+//! bridge.toml -> config -> published --+-> http::map   GET /derpmap.json, /derpmap.yaml
+//!                 (DerpMap)            +-> map_file    derp.yaml for derp.paths
+//! ```
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`bridge`] | a running bridge, and how to start one |
+//! | [`config`] | what the bridge is to do; every key, flag and variable |
+//! | [`published`] | the map that is published now, rendered once |
+//! | [`map_file`] | the map as a file |
+//! | [`http`] | what is answered at which listener |
+//! | [`self_test`] | a region tried as its clients would |
+//! | [`cli`] | the commands of the program |
+//!
+//! What this crate never does: publish a map with a fault or without regions, answer a fault at
+//! the map's listener in JSON, render a map by itself (`derp::map` has the only renderers), or
+//! need Headscale to be there.
+
+pub mod bridge;
+pub mod cli;
+pub mod config;
+pub mod http;
+pub mod map_file;
+pub mod published;
+pub mod self_test;
+
+pub use bridge::Bridge;
+pub use config::Config;

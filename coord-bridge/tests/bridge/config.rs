@@ -1,0 +1,278 @@
+//! Settings: what is taken, what is refused, and how that is said.
+
+use std::path::Path;
+
+use coord_bridge::Config;
+use coord_bridge::config::{Keys, NodeKeys, ProvisioningKeys, RegionKeys};
+use tempfile::TempDir;
+
+use crate::program::{Program, command, one_line, output, refusal};
+use crate::{HOSTS, config_on};
+
+const NODE: &str = "[[region.nodes]]\nhostname = \"derp.example.org\"\n";
+
+/// DERP-10.1: Headscale would take every relay from every client.
+#[test]
+fn a_region_without_nodes_is_refused_since_an_empty_map_would_be_published() {
+    let folder = TempDir::new().unwrap();
+    for config in ["", "[region]\nid = 999\n", "[region]\nnodes = []\n"] {
+        let line = refusal(folder.path(), config);
+        assert!(line.contains("region.nodes: ") && line.contains("empty map"), "{line}");
+    }
+    let done = output(&["serve"]);
+    assert_eq!(done.status.code(), Some(2));
+    assert!(one_line(&String::from_utf8(done.stderr).unwrap()).contains("region.nodes"));
+}
+
+#[test]
+fn an_unknown_key_is_an_error_with_a_hint() {
+    let folder = TempDir::new().unwrap();
+    for (config, said) in [
+        ("map_lisen = \"127.0.0.1:1\"", "1: unknown key `map_lisen`; did you mean `map_listen`?"),
+        ("[region]\nidd = 1", "2: unknown key `region.idd`; did you mean `region.id`?"),
+        (
+            "[[region.nodes]]\nhost_name = \"a\"",
+            "2: unknown key `region.nodes.host_name`; did you mean `region.nodes.hostname`?",
+        ),
+        (
+            "[provisioning]\nlistn = \"none\"",
+            "2: unknown key `provisioning.listn`; did you mean `provisioning.listen`?",
+        ),
+    ] {
+        let line = refusal(folder.path(), config);
+        assert!(line.ends_with(&format!("bridge.toml:{said}")), "{line}");
+    }
+}
+
+/// No key is taken that does nothing.
+#[test]
+fn keys_of_what_is_not_built_yet_are_unknown() {
+    for key in [
+        "login_server = \"https://hs.example.org\"",
+        "state_dir = \"/var/lib/coord-bridge\"",
+        "metrics_listen = \"127.0.0.1:9092\"",
+        "admin_listen = \"127.0.0.1:8092\"",
+        "public_map_url = \"https://derp.example.org/derpmap.json\"",
+        "[headscale]\nurl = \"http://127.0.0.1:8080\"",
+        "[provisioning]\ntoken_file = \"/var/lib/coord-bridge/enroll-token\"",
+        "[embedded_relay]\nhostname = \"derp.example.org\"",
+    ] {
+        let error = Config::parse(&format!("{key}\n{NODE}")).unwrap_err().to_string();
+        assert!(error.contains("unknown key"), "{key}: {error}");
+    }
+}
+
+/// DERP-10.4: every fault with its key and a remedy, all of them on one line.
+#[test]
+fn all_faults_are_told_at_once() {
+    let folder = TempDir::new().unwrap();
+    let line = refusal(
+        folder.path(),
+        "map_listen = \"none\"\n\
+         [region]\nid = 0\ncode = \"\"\nname = \" \"\nlatitude = 91.0\n\
+         [[region.nodes]]\n\
+         [[region.nodes]]\nname = \"x\"\nhostname = \"two words\"\nipv4 = \"none\"\nipv6 = \"none\"\n\
+         [[region.nodes]]\nname = \"x\"\nhostname = \"a\"\ncert_name = \"sha256-raw:00\"\n\
+         ipv4 = \"2001:db8::1\"\nipv6 = \"203.0.113.7\"\nderp_port = 65536\nstun_port = -2\n\
+         stun_test_ip = \"here\"\n\
+         [[region.nodes]]\nname = \"\"\nhostname = \"line\\nbreak\"\n",
+    );
+    for said in [
+        "region.code: empty",
+        "region.name: empty",
+        "region.longitude: missing",
+        "region.id: 0 is out of bounds",
+        "region.latitude, region.longitude: no place on Earth",
+        "region.nodes[0].hostname: missing; write",
+        "region.nodes[1].hostname: `two words` is neither",
+        "region.nodes[1].ipv4, ipv6: both `none`",
+        "region.nodes[2].name: `x` is another node's",
+        "region.nodes[2].cert_name: `sha256-raw:00` is neither",
+        "region.nodes[2].ipv4: `2001:db8::1` is no IPv4 address; write one such as",
+        "region.nodes[2].ipv6: `203.0.113.7` is no IPv6 address; write one such as",
+        "region.nodes[2].derp_port: 65536 is out of bounds; from 1 to 65535",
+        "region.nodes[2].stun_port: -2 is out of bounds; from 1 to 65535",
+        "region.nodes[2].stun_test_ip: `here` is no address",
+        "region.nodes[3].name: empty",
+        "region.nodes[3].hostname: `line\\nbreak` is neither",
+        "map_listen, map_file: nothing publishes the map",
+    ] {
+        assert!(line.contains(said), "{said:?} in {line}");
+    }
+}
+
+/// Addresses are literals or `none`, and absent where DNS is to say; names are no literals.
+#[test]
+fn addresses_are_literals_or_none() {
+    let with = |lines: &str| Config::parse(&format!("{NODE}{lines}\n"));
+    for good in ["ipv4 = \"203.0.113.7\"", "ipv6 = \"2001:db8::7\"", "ipv6 = \"none\"", ""] {
+        assert!(with(good).is_ok(), "{good}");
+    }
+    for bad in [
+        "ipv4 = \"derp.example.org\"",
+        "ipv4 = \"0300.1.1.1\"",
+        "ipv6 = \"no\"",
+        "ipv6 = \"::1%1\"",
+    ] {
+        assert!(with(bad).unwrap_err().to_string().contains("region.nodes[0].ipv"), "{bad}");
+    }
+}
+
+#[test]
+fn a_value_of_the_wrong_type_is_named_with_its_line() {
+    let folder = TempDir::new().unwrap();
+    for (config, said) in [
+        ("\nmap_listen = 8091", "bridge.toml:2: map_listen: "),
+        ("map_listen = \"localhost:1\"", "bridge.toml:1: map_listen: not an address to listen on"),
+        ("[region]\nid = \"999\"", "bridge.toml:2: id: "),
+        ("[region]\nid = -1", "bridge.toml:2: id: "),
+        ("[[region.nodes]]\nderp_port = \"443\"", "bridge.toml:2: derp_port: "),
+        ("[region\n", "bridge.toml:1: "),
+        ("log_level = \"loud\"", "bridge.toml:1: log_level: "),
+    ] {
+        let line = refusal(folder.path(), config);
+        assert!(line.contains(said), "{line}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let folder = TempDir::new().unwrap();
+    let missing = folder.path().join("missing.toml");
+    let binary = folder.path().join("binary.toml");
+    std::fs::write(&binary, [0xff, 0xfe]).unwrap();
+    for file in [missing.as_path(), folder.path(), binary.as_path()] {
+        for command in ["serve", "map"] {
+            let done = output(&[command, "--config", file.to_str().unwrap()]);
+            assert_eq!(done.status.code(), Some(2));
+            let line = one_line(&String::from_utf8(done.stderr).unwrap());
+            assert!(line.contains(&format!("cannot read {}: ", file.display())), "{line}");
+            assert!(done.stdout.is_empty());
+        }
+    }
+}
+
+#[test]
+fn a_flag_weighs_more_than_a_variable_and_that_more_than_the_file() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("bridge.toml");
+    let table = "[region]\nid = 901\ncode = \"file\"\nname = \"File\"\n";
+    std::fs::write(&file, format!("{table}{NODE}")).unwrap();
+
+    let mut map = command(&["map", "--region-id", "903", "--format", "json"]);
+    map.env("COORD_BRIDGE_CONFIG", &file);
+    map.env("COORD_BRIDGE_REGION__ID", "902").env("COORD_BRIDGE_REGION__CODE", "variable");
+    let done = map.output().unwrap();
+
+    let map = derp::map::DerpMap::parse(&done.stdout).unwrap();
+    let region = &map.regions[&903];
+    assert_eq!((region.code.as_str(), region.name.as_str()), ("variable", "File"));
+    assert_eq!(region.nodes[0].name, "903a");
+}
+
+/// What the file may hold is what its reader knows: no key is forgotten in either list, and the
+/// golden example has them all.
+#[test]
+fn every_key_of_the_file_is_known_and_taken() {
+    let fields = [
+        ("", serde_json::from_str::<Keys>("{\"?\":1}").unwrap_err().to_string()),
+        ("region.", serde_json::from_str::<RegionKeys>("{\"?\":1}").unwrap_err().to_string()),
+        ("region.nodes.", serde_json::from_str::<NodeKeys>("{\"?\":1}").unwrap_err().to_string()),
+        (
+            "provisioning.",
+            serde_json::from_str::<ProvisioningKeys>("{\"?\":1}").unwrap_err().to_string(),
+        ),
+    ];
+    let mut known: Vec<String> = Vec::new();
+    for (table, error) in &fields {
+        let names = error.split('`').skip(3).step_by(2);
+        known.extend(names.map(|name| format!("{table}{name}")));
+    }
+    known.retain(|name| !["region", "region.nodes", "provisioning"].contains(&name.as_str()));
+    known.sort();
+    let mut names = Keys::names_in_file();
+    names.sort();
+    assert_eq!(names, known);
+
+    let full = include_str!("../golden/full.toml");
+    assert!(Config::parse(full).is_ok());
+    for name in names {
+        let key = format!("\n{} = ", name.rsplit('.').next().unwrap());
+        assert!(full.contains(&key), "{name}");
+    }
+}
+
+/// Each key is a flag, a variable and a key of the file, but for lists of tables.
+#[test]
+fn flags_and_variables_have_the_names_of_the_keys() {
+    let help = String::from_utf8(output(&["serve", "--help"]).stdout).unwrap();
+    for key in Keys::names() {
+        let flag = format!("--{}", key.replace(['.', '_'], "-"));
+        assert!(help.contains(&flag), "{flag}");
+        let variable = format!("COORD_BRIDGE_{}", key.replace('.', "__").to_uppercase());
+        assert!(help.contains(&format!("[env: {variable}=]")), "{variable}");
+    }
+}
+
+#[test]
+fn a_mistyped_variable_is_refused() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("bridge.toml");
+    std::fs::write(&file, NODE).unwrap();
+    let mut map = command(&["map", "--config", file.to_str().unwrap()]);
+    let done = map.env("COORD_BRIDGE_REGION_ID", "900").output().unwrap();
+    assert_eq!(done.status.code(), Some(2));
+    let line = one_line(&String::from_utf8(done.stderr).unwrap());
+    assert!(line.contains("did you mean `COORD_BRIDGE_REGION__ID`?"), "{line}");
+}
+
+#[test]
+fn wrong_usage_ends_with_code_2() {
+    for arguments in [&[][..], &["sreve"], &["map", "--format", "xml"], &["serve", "--port", "1"]] {
+        let done = output(arguments);
+        assert_eq!(done.status.code(), Some(2), "{arguments:?}");
+        assert!(done.stdout.is_empty());
+    }
+}
+
+#[test]
+fn several_listeners_or_none_can_be_given() {
+    let folder = TempDir::new().unwrap();
+    let several = HOSTS.map(|host| format!("\"{host}:0\"")).join(", ");
+    let program = Program::serve(
+        folder.path(),
+        &format!("map_listen = [{several}]\n[provisioning]\nlisten = []\n{NODE}"),
+    );
+    let addresses = program.addresses("map");
+    assert_eq!(addresses.iter().map(|it| it.is_ipv4()).collect::<Vec<_>>(), [true, false]);
+    for address in addresses {
+        assert_eq!(crate::client::get(address, "/health").status, 200);
+    }
+    assert_eq!(program.addresses("register"), []);
+    program.stop();
+
+    let file = folder.path().join("derp.yaml");
+    let config = config_on(HOSTS[0]).replacen("127.0.0.1:0", "none", 1);
+    let program = Program::serve(
+        folder.path(),
+        &format!("map_file = {:?}\n{config}", file.to_str().unwrap()),
+    );
+    assert_eq!(program.addresses("map"), []);
+    assert!(file.exists());
+    program.stop();
+}
+
+/// The seeds of the fuzzing corpus stay what they were made to be.
+#[test]
+fn seeds_of_the_corpus_are_read_without_harm() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/bridge_config");
+    let mut good = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let text = std::fs::read(entry.unwrap().path()).unwrap();
+        if let Ok(config) = Config::parse(&String::from_utf8_lossy(&text)) {
+            assert_eq!(config.map.validate(), Ok(()));
+            good += 1;
+        }
+    }
+    assert!(good > 1, "{good}");
+}
