@@ -1,0 +1,21 @@
+//! Scenarios shared by every kind of measurement, and the criterion suites made of them.
+//!
+//! Group names are the paths of the modules that are measured: `frame/decode` is
+//! `derp::frame::decode`. `cargo bench -p benches` measures; with `-- --test` each body runs
+//! once, which is what the checks do. Method and traps: to come with the load generator.
+
+mod frame;
+mod login;
+mod scenario;
+mod shard;
+mod stun;
+
+use criterion::Criterion;
+
+/// All suites.
+pub fn all(criterion: &mut Criterion) {
+    frame::benches(criterion);
+    login::benches(criterion);
+    shard::benches(criterion);
+    stun::benches(criterion);
+}
