@@ -5,6 +5,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -18,7 +19,7 @@ import (
 )
 
 // patience is how long a program may take to start or to end.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // Program is a running program under test.
 type Program struct {
@@ -142,6 +143,43 @@ func (p *Program) After(text string) string {
 	}
 	p.t.Fatalf("no %q in:\n%s", text, p.Output())
 	return ""
+}
+
+// QuietPort is a port that stays the test's, whether anybody listens there or not: for what comes
+// back at the same place. The system gives it to nobody by itself, and the name of the abstract
+// socket claims it, here and in derp/relay/tests/support/quiet.rs.
+func QuietPort(t *testing.T) int {
+	t.Helper()
+	text, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var first, last int
+	if _, err := fmt.Sscan(string(text), &first, &last); err != nil {
+		t.Fatal(err)
+	}
+	for port := 10_000; port < 65_000; port++ {
+		if port >= first && port <= last {
+			continue
+		}
+		claim, err := net.Listen("unix", fmt.Sprintf("@derp-test-port-%d", port))
+		if err != nil {
+			continue
+		}
+		tcp, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
+		if err == nil {
+			tcp.Close()
+			var udp net.PacketConn
+			if udp, err = net.ListenPacket("udp", fmt.Sprintf(":%d", port)); err == nil {
+				udp.Close()
+				t.Cleanup(func() { claim.Close() })
+				return port
+			}
+		}
+		claim.Close()
+	}
+	t.Fatal("no port is free")
+	return 0
 }
 
 // Port is the port of host:port.

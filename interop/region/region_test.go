@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"os"
+	"strconv"
 	"testing"
 	"time"
 
@@ -33,7 +34,7 @@ func TestTwoNodesThroughRegion999(t *testing.T) {
 	region := startRegion(t)
 	derpMap := region.fetchMap(t)
 	control, code := startControl(t, derpMap), derpMap.Regions[999].RegionCode
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
 	defer cancel()
 
 	one, two := startNode(t, ctx, control, "one"), startNode(t, ctx, control, "two")
@@ -54,15 +55,14 @@ func TestNodesComeBackAfterTheRelayRestarts(t *testing.T) {
 	region := startRegion(t)
 	derpMap := region.fetchMap(t)
 	control, code := startControl(t, derpMap), derpMap.Regions[999].RegionCode
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
 	defer cancel()
 	one, two := startNode(t, ctx, control, "one"), startNode(t, ctx, control, "two")
 	addressOfTwo := address(t, ctx, two)
 	ping(t, ctx, one, addressOfTwo)
 
-	derp, stun, mapAt := region.Field("derp"), region.Field("stun"), region.Field("map")
 	region.Kill()
-	region.start(t, derp, stun, mapAt)
+	region.start(t)
 
 	ping(t, ctx, one, addressOfTwo)
 	ping(t, ctx, two, address(t, ctx, one))
@@ -72,7 +72,7 @@ func TestNodesComeBackAfterTheRelayRestarts(t *testing.T) {
 // region is the whole in one process: relay and map.
 type region struct {
 	*program.Program
-	state string
+	args []string
 }
 
 func startRegion(t *testing.T) *region {
@@ -80,18 +80,23 @@ func startRegion(t *testing.T) *region {
 	if os.Getenv("TS_DEBUG_ALWAYS_USE_DERP") != "true" {
 		t.Skip("TS_DEBUG_ALWAYS_USE_DERP=true must be set before the tests start, or the nodes talk directly")
 	}
-	r := &region{state: t.TempDir()}
 	any := "127.0.0.1:0"
-	r.start(t, any, any, any)
+	r := &region{args: []string{"dev", "--state-dir", t.TempDir(),
+		"--listen-derp", quietAddress(t), "--listen-stun", quietAddress(t), "--map-listen", any,
+		"--listen-http", any, "--listen-metrics", any, "--provisioning-listen", any}}
+	r.start(t)
 	return r
 }
 
-func (r *region) start(t *testing.T, derp, stun, mapAt string) {
+// start also starts it again: at the same place, with what it has kept.
+func (r *region) start(t *testing.T) {
 	t.Helper()
-	any := "127.0.0.1:0"
-	r.Program = program.Start(t, "INTEROP_COORD_BRIDGE", "dev", "--state-dir", r.state,
-		"--listen-derp", derp, "--listen-stun", stun, "--map-listen", mapAt,
-		"--listen-http", any, "--listen-metrics", any, "--provisioning-listen", any)
+	r.Program = program.Start(t, "INTEROP_COORD_BRIDGE", r.args...)
+}
+
+func quietAddress(t *testing.T) string {
+	t.Helper()
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(program.QuietPort(t)))
 }
 
 func (r *region) fetchMap(t *testing.T) *tailcfg.DERPMap {

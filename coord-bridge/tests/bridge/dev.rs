@@ -9,9 +9,9 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::HOSTS;
 use crate::client::{ask, get};
 use crate::program::{Program, command, one_line};
+use crate::{HOSTS, quiet};
 
 const FLAGS: [&str; 6] = [
     "--listen-derp",
@@ -122,13 +122,13 @@ fn dev_prints_what_headscale_needs() {
 fn dev_keeps_key_and_certificate_over_a_restart() {
     for host in HOSTS {
         let state = TempDir::new().unwrap();
-        let program = Program::start(dev(host, state.path()));
+        let [derp, stun] = [0; 2].map(|_| format!("{host}:{}", quiet::port()));
+        let at = [("--listen-derp", derp.as_str()), ("--listen-stun", stun.as_str())];
+        let program = Program::start(dev_at(host, &at, state.path()));
         let map = get(program.address("map"), "/derpmap.json");
         let relay_key = after(&program, "relay key ");
-        let ports = ["derp", "stun"].map(|name| program.address(name).to_string());
         program.kill();
 
-        let at = [("--listen-derp", ports[0].as_str()), ("--listen-stun", ports[1].as_str())];
         let program = Program::start(dev_at(host, &at, state.path()));
 
         assert_eq!(get(program.address("map"), "/derpmap.json").body, map.body);

@@ -13,6 +13,8 @@ mod map_file;
 mod namespace;
 mod pages;
 mod program;
+#[path = "../../../derp/relay/tests/support/quiet.rs"]
+mod quiet;
 mod reload;
 mod self_test;
 

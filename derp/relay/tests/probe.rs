@@ -1,6 +1,9 @@
 //! The probe against relays that work, and against everything that is none.
 #![expect(clippy::unwrap_used, reason = "test code: a panic is the report")]
 
+#[path = "support/quiet.rs"]
+mod quiet;
+
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
@@ -95,7 +98,7 @@ fn a_certificate_that_no_client_would_take_is_refused() {
 #[test]
 fn what_is_no_relay_is_told_apart() {
     for host in HOSTS {
-        let refused = TcpListener::bind((host, 0)).unwrap().local_addr().unwrap();
+        let refused = SocketAddr::new(host, quiet::port());
         let plain = |derp| Target {
             derp,
             host_name: host.to_string(),

@@ -251,9 +251,3 @@ fn holds_outcome(relay: &Fixture, outcome: &str, count: u32) {
         relay.counts(&format!(r#"derp_access{{outcome="{known}"}}"#), expected);
     }
 }
-
-/// An address of this host at which nobody listens.
-fn nobody(host: IpAddr) -> SocketAddr {
-    let listener = std::net::TcpListener::bind((host, 0)).unwrap();
-    listener.local_addr().unwrap()
-}

@@ -10,8 +10,8 @@ use derp::frame::Kind;
 
 use crate::support::peer::{Peer, Way, dial, private, read_frame, upgrade};
 use crate::support::verifier::{Reply, Verifier};
-use crate::support::{Fixture, HOSTS, http, quiet_port};
-use crate::{holds_outcome, nobody, relay};
+use crate::support::{Fixture, HOSTS, http, quiet_address};
+use crate::{holds_outcome, relay};
 
 /// Time that the verifier has. Source: DERP-8.4.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
@@ -22,7 +22,7 @@ fn a_verifier_that_cannot_be_reached_is_unavailable() {
     for host in HOSTS {
         for way in [Way::Plain, Way::Tls13] {
             for fail_open in [false, true] {
-                let url = format!("http://{}/verify", nobody(host));
+                let url = format!("http://{}/verify", quiet_address(host));
                 let relay = relay(host, way, &url, fail_open);
 
                 let login = Peer::try_connect(relay.derp, way, private(1));
@@ -120,7 +120,7 @@ fn a_redirect_is_not_followed() {
 #[test]
 fn a_verifier_that_restarts_is_asked_again_at_once() {
     for host in HOSTS {
-        let address = quiet_port(host);
+        let address = quiet_address(host);
         let verifier = Verifier::start_at(address, None, |_| Reply::allow());
         let relay = relay(host, Way::Plain, &verifier.url(), false);
         let enters =

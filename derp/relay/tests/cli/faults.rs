@@ -2,15 +2,15 @@
 //! 2, and nothing left behind.
 
 use std::fs;
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rcgen::{CertificateParams, KeyPair};
 
-use crate::support::HOSTS;
 use crate::support::peer::Way;
 use crate::support::process::{Program, command, key_file, serve_arguments};
+use crate::support::{HOSTS, quiet_address};
 
 /// A way to go wrong: arguments after `serve`, variables, and what the line has to name.
 struct Fault {
@@ -276,7 +276,7 @@ fn a_taken_port_is_named_with_its_flag() {
         }
         // The same port twice within one relay is no better.
         let place = Place::new();
-        let free = free_port(host).to_string();
+        let free = quiet_address(host).to_string();
         let arguments = ["--listen-derp", &free, "--listen-derp", &free];
         place.refuses(flags(&place.except("--listen-derp"), &arguments, &[&free, "--listen-derp"]));
     }
@@ -378,8 +378,4 @@ fn tcp(host: IpAddr) -> TcpListener {
 
 fn udp(host: IpAddr) -> UdpSocket {
     UdpSocket::bind((host, 0)).unwrap()
-}
-
-fn free_port(host: IpAddr) -> SocketAddr {
-    tcp(host).local_addr().unwrap()
 }

@@ -12,7 +12,7 @@ use rustix::process::Signal;
 
 use crate::support::peer::{Peer, Way, dial, pin_shown_by, private, read_frame, upgrade};
 use crate::support::process::{Program, command, key_file, serve_arguments};
-use crate::support::{HOSTS, eventually, http, quiet_port, stun};
+use crate::support::{HOSTS, eventually, http, quiet_address, stun};
 
 const WAYS: [Way; 2] = [Way::Plain, Way::Tls13];
 
@@ -204,7 +204,7 @@ fn a_hangup_reads_the_allow_list_again() {
 fn after_a_kill_it_is_the_same_relay_at_the_same_place() {
     for host in HOSTS {
         let state = tempfile::tempdir().unwrap();
-        let quiet = quiet_port(host);
+        let quiet = quiet_address(host);
         let mut serve = serve_arguments(host, Way::Tls13, state.path());
         let at = serve.iter().position(|argument| argument == "--listen-derp").unwrap();
         serve[at + 1] = quiet.to_string();

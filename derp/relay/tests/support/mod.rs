@@ -6,13 +6,13 @@ pub(crate) mod http;
 pub(crate) mod namespace;
 pub(crate) mod peer;
 pub(crate) mod process;
+pub(crate) mod quiet;
 pub(crate) mod stun;
 pub(crate) mod verifier;
 
 use std::fmt::Debug;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU16;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use derp_relay::relay::Builder;
@@ -90,19 +90,9 @@ pub(crate) fn eventually<T, E: Debug>(what: &str, mut holds: impl FnMut() -> Res
     }
 }
 
-/// A port that is free, and below those that the system gives to whoever asks for any: for what
-/// has to come back at the same place.
-pub(crate) fn quiet_port(host: IpAddr) -> SocketAddr {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    // Test programs that run at the same time begin at different places.
-    let start = std::process::id() * 16;
-    loop {
-        let step = NEXT.fetch_add(1, Ordering::Relaxed);
-        let port = u16::try_from(20_000 + start.wrapping_add(step) % 12_000).unwrap();
-        if TcpListener::bind((host, port)).is_ok() {
-            return SocketAddr::new(host, port);
-        }
-    }
+/// An address of `host` that stays this test's, whether anybody listens there or not.
+pub(crate) fn quiet_address(host: IpAddr) -> SocketAddr {
+    SocketAddr::new(host, quiet::port())
 }
 
 /// Numbers that look random and are the same in every run (xorshift).

@@ -8,9 +8,8 @@ use stun::message::TransactionId;
 use stun::request;
 use stun_server::Rule;
 
-use crate::client::{
-    Client, LOOPBACK, PATIENCE, address, await_counters, ipv6_addresses, quiet_port, server,
-};
+use crate::client::{Client, LOOPBACK, PATIENCE, address, await_counters, ipv6_addresses, server};
+use crate::quiet;
 
 /// STUN-5.1, STUN-2.1, STUN-5.7, check-S2, check-S3: one request, one answer, one count.
 #[test]
@@ -32,7 +31,7 @@ fn client_is_told_its_address() {
 /// IPv4 address, as its family has a socket of its own.
 #[test]
 fn wildcards_of_both_families_share_a_port() {
-    let port = quiet_port();
+    let port = quiet::port();
     let v4 = server(&format!("0.0.0.0:{port}"), 2).start().unwrap();
     let v6 = server(&format!("[::]:{port}"), 2).start().unwrap();
 
@@ -195,7 +194,7 @@ fn answers_that_bounce_disturb_nobody() {
 /// STUN-5.1: an IPv6 wildcard takes no IPv4 clients, so the two families never meet in a socket.
 #[test]
 fn ipv6_socket_takes_no_ipv4_clients() {
-    let port = quiet_port();
+    let port = quiet::port();
     let v6 = server(&format!("[::]:{port}"), 1).start().unwrap();
 
     // Only possible if the IPv6 socket has left the IPv4 port alone.

@@ -4,7 +4,6 @@ use std::fs;
 use std::io::ErrorKind;
 use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
 use std::num::NonZero;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,33 +12,24 @@ use stun::message::TransactionId;
 use stun::{request, response};
 use stun_server::{Builder, Counters, Running, Server};
 
+use crate::quiet;
+
 /// Loopback addresses of both families, port 0: every test that has an address runs on both.
 pub(crate) const LOOPBACK: [&str; 2] = ["127.0.0.1:0", "[::1]:0"];
 
 /// How long anything may take before a test fails. Not a promise of the server.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A server with `threads` threads on `listen`, not yet started.
 pub(crate) fn server(listen: &str, threads: usize) -> Builder {
     Server::builder().listen(listen.parse().unwrap()).threads(NonZero::new(threads).unwrap())
 }
 
-/// A port that is free in both families and that nobody gets by asking for port 0, so that it
-/// stays free when a test gives it up and takes it again.
-pub(crate) fn quiet_port() -> u16 {
-    /// Below the range that Linux gives out by itself, and above what services use.
-    const FIRST: u32 = 15_000;
-    const COUNT: u32 = 10_000;
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    // Runs of the tests in other processes start elsewhere.
-    let start = std::process::id().wrapping_mul(97);
-    loop {
-        let next = start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
-        let port = u16::try_from(FIRST + next % COUNT).unwrap();
-        if UdpSocket::bind(("::", port)).is_ok() {
-            return port;
-        }
-    }
+/// `listen`, at a port that stays this test's, whether anybody listens there or not.
+pub(crate) fn quiet(listen: &str) -> SocketAddr {
+    let mut address = listen.parse::<SocketAddr>().unwrap();
+    address.set_port(quiet::port());
+    address
 }
 
 /// The address of a server that has one.

@@ -1,8 +1,8 @@
 //! Pausing, resuming and stopping.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::UdpSocket;
 
-use crate::client::{Client, LOOPBACK, address, await_counters, quiet_port, server, stop_in_time};
+use crate::client::{Client, LOOPBACK, address, await_counters, quiet, server, stop_in_time};
 
 /// STUN-5.8: a paused server is silent, and what came meanwhile is not answered later.
 #[test]
@@ -78,10 +78,4 @@ fn port_can_be_taken_over_again_and_again() {
             stop_in_time(next);
         }
     }
-}
-
-fn quiet(listen: &str) -> SocketAddr {
-    let mut address = listen.parse::<SocketAddr>().unwrap();
-    address.set_port(quiet_port());
-    address
 }

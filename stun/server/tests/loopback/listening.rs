@@ -7,7 +7,7 @@ use socket2::{Domain, Socket, Type};
 use stun_server::limits::MAX_THREADS;
 use stun_server::{BindError, Running, Server, StartError};
 
-use crate::client::{Client, LOOPBACK, address, quiet_port, server};
+use crate::client::{Client, LOOPBACK, address, quiet, server};
 
 /// STUN-5.4: with port 0 all sockets of an address share the port that the first one got.
 #[test]
@@ -77,7 +77,7 @@ fn port_of_another_program_is_refused() {
 /// STUN-5.3: the reference server's one socket for both families stands in the way of either.
 #[test]
 fn dual_stack_socket_of_another_program_is_noticed() {
-    let port = quiet_port();
+    let port = crate::quiet::port();
     let _derper = UdpSocket::bind(("::", port)).unwrap();
 
     for ip in ["0.0.0.0", "[::]"] {
@@ -91,8 +91,7 @@ fn dual_stack_socket_of_another_program_is_noticed() {
 #[test]
 fn address_given_twice_is_refused() {
     for listen in LOOPBACK {
-        let mut free = listen.parse::<SocketAddr>().unwrap();
-        free.set_port(quiet_port());
+        let free = quiet(listen);
 
         let twice = Server::builder().listen(free).listen(free).start();
 

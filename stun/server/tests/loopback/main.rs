@@ -6,3 +6,5 @@ mod client;
 mod hostile;
 mod lifecycle;
 mod listening;
+#[path = "../../../../derp/relay/tests/support/quiet.rs"]
+mod quiet;
