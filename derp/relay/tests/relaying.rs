@@ -9,7 +9,7 @@ use std::time::Duration;
 use derp::frame::{DISCO_MAGIC, Kind};
 use derp::key::NodePublic;
 use support::peer::{PATIENCE, Peer, Way, private};
-use support::{Fixture, HOSTS};
+use support::{Fixture, HOSTS, eventually};
 
 const WAYS: [Way; 3] = [Way::Plain, Way::Tls12, Way::Tls13];
 
@@ -229,15 +229,16 @@ fn frames_may_come_byte_by_byte() {
 /// Sends until a packet arrives at this one of several duplicates: which is active is settled
 /// between threads, and what is sent too early goes to another one.
 fn until_sent_to(sender: &mut Peer, receiver: &mut Peer, packet: &[u8]) {
-    let (key, mut byte) = (receiver.key, [0]);
-    receiver.stream.socket().set_read_timeout(Some(Duration::from_millis(500))).unwrap();
-    let arrives = (0..400).any(|_| {
+    let key = receiver.key;
+    eventually("a packet arrives", || {
         sender.send_packet(&key, packet);
+        let socket = receiver.stream.socket();
+        socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        let peeked = socket.peek(&mut [0]);
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
         // What was sent in an earlier phase may still be on its way.
-        receiver.stream.socket().peek(&mut byte).is_ok() && receiver.packet().1 == packet
+        peeked.is_ok_and(|_| receiver.packet().1 == packet).then_some(()).ok_or("nothing yet")
     });
-    assert!(arrives);
-    receiver.stream.socket().set_read_timeout(Some(PATIENCE)).unwrap();
     // And nothing else is left over.
     receiver.send(Kind::Ping, b"THATSALL");
     while receiver.read().body != b"THATSALL" {}

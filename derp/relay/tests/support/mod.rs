@@ -55,13 +55,10 @@ impl Fixture {
     /// Holds that a metric, given with its labels, comes to be `value`: packet threads show
     /// their counters at the end of each turn.
     pub(crate) fn counts(&self, name: &str, value: u32) {
-        for _ in 0..1_000 {
-            if self.metric(name) == f64::from(value) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        panic!("{name} is {}, not {value}", self.metric(name));
+        eventually(&format!("{name} {value}"), || {
+            let now = self.metric(name);
+            (now == f64::from(value)).then_some(()).ok_or(now)
+        });
     }
 
     /// The value of a metric, given with its labels.
