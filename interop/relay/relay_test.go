@@ -25,7 +25,7 @@ import (
 var hosts = []string{"127.0.0.1", "::1"}
 
 // patience is how long a client waits for one frame.
-const patience = 10 * time.Second
+const patience = time.Minute
 
 // TestClientsByPinnedTLS: DERP-1.3, DERP-1.4: derphttp trusts the pin, finds the meta certificate,
 // starts fast, and two clients reach each other in both directions.
@@ -112,9 +112,7 @@ func TestAStrangerIsRefused(t *testing.T) {
 					t.Errorf("a stranger got %#v", frame)
 				}
 			}
-			if got := relay.metric(t, `derp_access{outcome="denied"}`); got < 1 {
-				t.Errorf("%v denials are counted", got)
-			}
+			relay.counts(t, `derp_access{outcome="denied"}`)
 		})
 	}
 }
@@ -131,9 +129,7 @@ func TestNetcheckByUDP(t *testing.T) {
 			if report.PreferredDERP != 999 || report.RegionLatency[999] == 0 {
 				t.Errorf("region 999 is not measured: %v", report)
 			}
-			if relay.metric(t, `stun_requests{disposition="success"}`) == 0 {
-				t.Error("the relay has answered nobody")
-			}
+			relay.counts(t, `stun_requests{disposition="success"}`)
 		})
 	}
 }
@@ -151,9 +147,7 @@ func TestNetcheckByHTTPS(t *testing.T) {
 			if report.UDP || report.PreferredDERP != 999 || report.RegionLatency[999] == 0 {
 				t.Errorf("region 999 is not measured by HTTPS alone: %v", report)
 			}
-			if relay.metric(t, `derp_http_requests{endpoint="probe"}`) == 0 {
-				t.Error("nobody has asked /derp/latency-check")
-			}
+			relay.counts(t, `derp_http_requests{endpoint="probe"}`)
 		})
 	}
 }
@@ -176,6 +170,16 @@ func start(t *testing.T, host string, args ...string) *relay {
 func (r *relay) metric(t *testing.T, name string) float64 {
 	t.Helper()
 	return program.Metric(t, r.Field("metrics"), name)
+}
+
+// counts holds that a counter comes to be more than 0: some are published behind the answer.
+func (r *relay) counts(t *testing.T, name string) {
+	t.Helper()
+	for giveUp := time.Now().Add(patience); r.metric(t, name) == 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(giveUp) {
+			t.Fatalf("%s is 0", name)
+		}
+	}
 }
 
 func (r *relay) region(t *testing.T) *tailcfg.DERPRegion {
@@ -280,16 +284,22 @@ func receive(t *testing.T, client *derphttp.Client) derp.ReceivedMessage {
 
 func (r *relay) netcheck(t *testing.T, region *tailcfg.DERPRegion) *netcheck.Report {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 	defer cancel()
 	client := &netcheck.Client{NetMon: netmon.NewStatic(), Logf: logger.Discard, SkipExternalNetwork: true}
 	if err := client.Standalone(ctx, ""); err != nil {
 		t.Fatal(err)
 	}
 	derpMap := &tailcfg.DERPMap{Regions: map[int]*tailcfg.DERPRegion{999: region}}
-	report, err := client.GetReport(ctx, derpMap, nil)
-	if err != nil {
-		t.Fatal(fmt.Errorf("netcheck: %w", err))
+	// A report is cut after a few seconds, which a busy machine may need for more than this.
+	for tries := 1; ; tries++ {
+		report, err := client.GetReport(ctx, derpMap, nil)
+		if err != nil {
+			t.Fatal(fmt.Errorf("netcheck: %w", err))
+		}
+		byUDP := region.Nodes[0].STUNPort != -1
+		if report.RegionLatency[999] != 0 && report.UDP == byUDP || tries == 5 {
+			return report
+		}
 	}
-	return report
 }
