@@ -27,7 +27,7 @@ const ROOM: u64 = 20;
 /// Tells the child which of both it is, and on which address.
 const ROLE: &str = "DOOR_DESCRIPTORS_RELAY";
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Ours: connections over the limit are closed, not left waiting, without a busy loop; and once
 /// there are descriptors again, all is well.

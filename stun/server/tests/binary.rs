@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use stun::message::TransactionId;
 use stun::{request, response};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// STUN-5.14: the `ready` line names what was bound, both families are answered, and SIGTERM
 /// and SIGINT end the program with 0.

@@ -20,7 +20,7 @@ use tokio::runtime::Runtime;
 use crate::shard::Shard;
 
 /// Longest that a test waits for anything; nothing takes that long unless it is broken.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Name in the relay's certificate.
 pub(crate) const NAME: &str = "relay.example";
@@ -156,6 +156,16 @@ pub(crate) fn on_both(test: impl Fn(IpAddr)) {
     for ip in [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()] {
         test(ip);
     }
+}
+
+/// Runs `test` on both loopback addresses at the same time, for what waits more than it works.
+pub(crate) fn on_both_at_once(test: impl Fn(IpAddr) + Sync) {
+    std::thread::scope(|scope| {
+        for ip in [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()] {
+            let test = &test;
+            scope.spawn(move || test(ip));
+        }
+    });
 }
 
 /// Runs `test` on both loopback addresses, with our TLS and without.

@@ -54,31 +54,44 @@ fn noise_on_every_port_ends_in_a_clean_close() {
 
 /// Says it over TCP, and holds that the relay closes the connection.
 fn shout(address: SocketAddr, bytes: &[u8]) {
-    let mut socket = TcpStream::connect(address).unwrap();
-    // The relay may have closed before the last byte.
-    drop(socket.write_all(bytes));
-    drop(socket.shutdown(Shutdown::Write));
-    ends(&socket, bytes);
+    ends_soon(bytes, || {
+        let mut socket = TcpStream::connect(address).unwrap();
+        // The relay may have closed before the last byte.
+        drop(socket.write_all(bytes));
+        drop(socket.shutdown(Shutdown::Write));
+        until_end(&socket, bytes)
+    });
 }
 
 /// Says it where a request belongs, inside of TLS.
 fn within_tls(address: SocketAddr, bytes: &[u8]) {
-    let mut stream = dial(address, Way::Tls13);
-    drop(stream.write_all(bytes).and_then(|()| stream.flush()));
-    drop(stream.socket().shutdown(Shutdown::Write));
-    ends(stream.socket(), bytes);
+    ends_soon(bytes, || {
+        let mut stream = dial(address, Way::Tls13);
+        drop(stream.write_all(bytes).and_then(|()| stream.flush()));
+        drop(stream.socket().shutdown(Shutdown::Write));
+        until_end(stream.socket(), bytes)
+    });
 }
 
 /// Says it where frames belong.
 fn after_login(relay: &Program, way: Way, bytes: &[u8]) {
-    let mut peer = Peer::connect(relay.address("derp"), way, 2);
-    drop(peer.stream.write_all(bytes).and_then(|()| peer.stream.flush()));
-    drop(peer.stream.socket().shutdown(Shutdown::Write));
-    ends(peer.stream.socket(), bytes);
+    ends_soon(bytes, || {
+        let mut peer = Peer::connect(relay.address("derp"), way, 2);
+        drop(peer.stream.write_all(bytes).and_then(|()| peer.stream.flush()));
+        drop(peer.stream.socket().shutdown(Shutdown::Write));
+        until_end(peer.stream.socket(), bytes)
+    });
 }
 
-/// Holds that the other end closes, by an end or a reset, long before its own deadlines.
-fn ends(mut socket: &TcpStream, bytes: &[u8]) {
+/// Holds that the end comes long before the relay's own deadlines. What a busy machine makes late
+/// once is in time at another try; what a deadline has closed is late at each.
+fn ends_soon(bytes: &[u8], say: impl Fn() -> Duration) {
+    let soon = (0..3).any(|_| say() < Duration::from_secs(8));
+    assert!(soon, "closed by a deadline only: {:02x?}", &bytes[..bytes.len().min(100)]);
+}
+
+/// Holds that the other end closes, by an end or a reset; says how long that takes.
+fn until_end(mut socket: &TcpStream, bytes: &[u8]) -> Duration {
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let begun = Instant::now();
     let end = loop {
@@ -96,7 +109,7 @@ fn ends(mut socket: &TcpStream, bytes: &[u8]) {
             panic!("{error} from {address:?} after {} bytes: {what:02x?}", bytes.len())
         }
     }
-    assert!(begun.elapsed() < Duration::from_secs(8), "closed by a deadline only: {what:02x?}");
+    begun.elapsed()
 }
 
 fn datagrams(server: SocketAddr, noise: &mut Noise) {

@@ -197,7 +197,7 @@ fn stall(host: IpAddr, way: Way) {
     let closed = r#"derp_connections_closed{reason="stalled"}"#;
     let packet = vec![1; 16 * 1024];
     while relay.metric(closed) == 0.0 {
-        assert!(begun.elapsed() < Duration::from_secs(60), "never closed");
+        assert!(begun.elapsed() < Duration::from_secs(120), "never closed");
         for _ in 0..8 {
             sender.send_packet(&stalled.key, &packet);
             sender.send_packet(&slow_key, &packet);
@@ -255,12 +255,12 @@ fn half_frames(host: IpAddr, way: Way) {
     assert_eq!(receiver.packet().1, b"slow");
     slow.is_up();
     for closed in [&mut header, &mut half] {
-        closed.stream.socket().set_read_timeout(Some(Duration::from_secs(45))).unwrap();
+        closed.stream.socket().set_read_timeout(Some(Duration::from_secs(90))).unwrap();
         closed.is_closed();
     }
     let took = begun.elapsed();
 
-    assert!((29..50).contains(&took.as_secs()), "{took:?}");
+    assert!((29..90).contains(&took.as_secs()), "{took:?}");
     relay.counts(r#"derp_connections_closed{reason="half_frame"}"#, 2);
     skipped.write(&[0; 100]);
     relay.counts("derp_current_connections", 3);

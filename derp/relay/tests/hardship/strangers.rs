@@ -11,11 +11,12 @@ use crate::support::peer::{UPGRADE, Way, client_hello, dial, private, read_frame
 use crate::support::process::{Program, command, serve_arguments};
 use crate::{NOTHING, relays};
 
-/// When a connection has to be over that has not logged in, with room for a busy machine.
-const DEADLINE: std::ops::Range<Duration> = Duration::from_secs(9)..Duration::from_secs(16);
+/// When a connection has to be over that has not logged in, with much room for a busy machine. A
+/// deadline that started anew with each byte would be over after forty seconds at the earliest.
+const DEADLINE: std::ops::Range<Duration> = Duration::from_secs(9)..Duration::from_secs(30);
 
-/// Far below what a login may take while others wait, far above what it takes.
-const AS_BEFORE: Duration = Duration::from_secs(4);
+/// Strangers that are there while a good client comes and goes; there are more.
+const CROWD: usize = 200;
 
 /// How far a connection comes, and how it goes on from there.
 #[derive(Clone, Copy, Debug)]
@@ -76,26 +77,29 @@ fn meet_strangers(way: Way) {
     }
 
     let begun = Instant::now();
+    let mut served_beside_a_crowd = false;
     for second in 0.. {
         for stranger in &mut strangers {
             stranger.go_on();
         }
         if second % 3 == 0 && second < 9 {
-            let before = Instant::now();
             relays(&relay, way);
             relay.scrape();
-            assert!(before.elapsed() < AS_BEFORE, "{second}: {:?}", before.elapsed());
+            strangers.iter_mut().for_each(Stranger::look);
+            let left = strangers.iter().filter(|stranger| stranger.closed.is_none()).count();
+            served_beside_a_crowd |= left >= CROWD;
         }
         if strangers.iter().all(|stranger| stranger.closed.is_some()) {
             break;
         }
-        assert!(begun.elapsed() < 2 * DEADLINE.end, "some are still open");
+        assert!(begun.elapsed() < DEADLINE.end, "some are still open");
         for _ in 0..10 {
             std::thread::sleep(Duration::from_millis(100));
             strangers.iter_mut().for_each(Stranger::look);
         }
     }
 
+    assert!(served_beside_a_crowd, "good clients had to wait until strangers were gone");
     for stranger in &strangers {
         let lived = stranger.closed.unwrap() - stranger.opened;
         assert!(DEADLINE.contains(&lived), "{way:?} {:?}: {lived:?}", stranger.habit);
@@ -110,7 +114,9 @@ fn a_kept_connection_is_closed_ten_seconds_after_its_last_answer() {
     let state = tempfile::tempdir().unwrap();
     let relay = Program::serve(HOSTS[1], Way::Tls13, state.path(), NOTHING);
     let mut stream = dial(relay.address("derp"), Way::Tls13);
+    let mut asked = Instant::now();
     for _ in 0..2 {
+        asked = Instant::now();
         stream.write_all(b"GET /derp/probe HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -122,10 +128,9 @@ fn a_kept_connection_is_closed_ten_seconds_after_its_last_answer() {
         std::thread::sleep(Duration::from_secs(3));
     }
 
-    let begun = Instant::now();
     let ended = stream.read_to_end(&mut Vec::new());
 
-    let waited = begun.elapsed() + Duration::from_secs(3);
+    let waited = asked.elapsed();
     assert!(ended.is_ok() && DEADLINE.contains(&waited), "{ended:?} {waited:?}");
 }
 
