@@ -1,7 +1,10 @@
 //! What the relay shows of itself: `/metrics`, `/health` and `/ready`, on a listener of its own.
 //!
-//! Does: answers three paths and nothing else. Does not: offer any control.
+//! Does: answers three paths and nothing else, and closes the oldest connection when there are too
+//! many: who scrapes takes milliseconds, so the oldest is one that only takes the place.
+//! Does not: offer any control.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -16,6 +19,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::task::AbortHandle;
 
 use crate::metrics::Sources;
 
@@ -33,17 +37,22 @@ pub(crate) fn serve(listener: TcpListener, sources: Arc<Sources>) -> io::Result<
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let address = listener.local_addr()?;
-    let places = Arc::new(tokio::sync::Semaphore::new(MAX_CONNECTIONS));
     tokio::spawn(async move {
+        let mut by_age: VecDeque<AbortHandle> = VecDeque::new();
         loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
             let Ok((stream, _)) = listener.accept().await else {
                 // Out of descriptors, mostly: the door copes with that; here it can wait.
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             };
+            by_age.retain(|connection| !connection.is_finished());
+            if by_age.len() >= MAX_CONNECTIONS
+                && let Some(oldest) = by_age.pop_front()
+            {
+                oldest.abort();
+            }
             let sources = Arc::clone(&sources);
-            tokio::spawn(async move {
+            let connection = tokio::spawn(async move {
                 let service = service_fn(move |request| {
                     let answer = answer(&request, &sources);
                     async move { Ok::<_, Infallible>(answer) }
@@ -56,8 +65,8 @@ pub(crate) fn serve(listener: TcpListener, sources: Arc<Sources>) -> io::Result<
                 if let Err(error) = served {
                     tracing::debug!(%error, "a status connection broke");
                 }
-                drop(place);
             });
+            by_age.push_back(connection.abort_handle());
         }
     });
     Ok(address)

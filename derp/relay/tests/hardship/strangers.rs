@@ -108,6 +108,28 @@ fn meet_strangers(way: Way) {
     relay.is_unharmed();
 }
 
+/// Silent connections to the metrics listener, however many, do not hold up a scrape: the oldest
+/// make place.
+#[test]
+fn a_silent_crowd_does_not_hold_up_a_scrape() {
+    for host in HOSTS {
+        let state = tempfile::tempdir().unwrap();
+        let relay = Program::serve(host, Way::Plain, state.path(), NOTHING);
+        let metrics = relay.address("metrics");
+        // They end by themselves after a while: a slow machine gets more tries.
+        let in_time = (0..5).any(|_| {
+            let begun = Instant::now();
+            let crowd: Vec<_> = (0..200).map(|_| TcpStream::connect(metrics).unwrap()).collect();
+            for _ in 0..5 {
+                relay.scrape();
+            }
+            drop(crowd);
+            begun.elapsed() < DEADLINE.start / 2
+        });
+        assert!(in_time, "a scrape has to wait until strangers are closed");
+    }
+}
+
 /// DERP-3.9: a connection that is kept for HTTP has its ten seconds from each answer.
 #[test]
 fn a_kept_connection_is_closed_ten_seconds_after_its_last_answer() {
