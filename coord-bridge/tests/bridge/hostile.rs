@@ -158,7 +158,7 @@ fn answers_that_nobody_reads_do_not_pile_up() {
 
 /// Whoever asks again and again, or never reads, has the place for a bounded time only.
 #[test]
-#[ignore = "takes more than a minute"]
+#[ignore = "stress: takes more than a minute"]
 fn stress_a_connection_does_not_last_forever() {
     let folder = TempDir::new().unwrap();
     let program = Program::serve(folder.path(), &config_on(HOSTS[0]));
