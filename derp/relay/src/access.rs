@@ -86,9 +86,6 @@ impl Access {
             AccessConfig::Open => Rule::Everybody,
             AccessConfig::AllowList { file } => Rule::Listed(AllowList::load(file)?),
             AccessConfig::Verify { url, fail_open, ca_file } => {
-                if fail_open {
-                    tracing::warn!("while the verifier cannot be reached, everybody may enter");
-                }
                 let verifier = Box::new(Verifier::new(&url, ca_file.as_deref())?);
                 Rule::Verified { verifier, fail_open }
             }
@@ -100,6 +97,12 @@ impl Access {
     #[must_use]
     pub fn counters(&self) -> Arc<Counters> {
         Arc::clone(&self.counters)
+    }
+
+    /// Whether everybody may enter while nobody can say who may.
+    #[must_use]
+    pub fn fails_open(&self) -> bool {
+        matches!(self.rule, Rule::Verified { fail_open: true, .. })
     }
 
     /// Reads the allow-list again, if there is one. The old one stays where that fails.

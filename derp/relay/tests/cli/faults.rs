@@ -10,7 +10,7 @@ use rcgen::{CertificateParams, KeyPair};
 
 use crate::support::peer::Way;
 use crate::support::process::{Program, command, key_file, serve_arguments};
-use crate::support::{HOSTS, quiet_address};
+use crate::support::{HOSTS, eventually, quiet_address};
 
 /// A way to go wrong: arguments after `serve`, variables, and what the line has to name.
 struct Fault {
@@ -255,6 +255,25 @@ fn access_rules_that_cannot_be_used_are_named() {
     verified(&place.write("empty.pem", ""), &["ca_file", "empty.pem", "PEM form"]);
     let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     verified(&place.write("broken.pem", broken), &["ca_file", "broken.pem"]);
+}
+
+/// What it warns of, it warns of once it runs: a start that fails has one line to read.
+#[test]
+fn a_warning_does_not_come_before_a_refusal() {
+    let place = Place::new();
+    let file = key_file(place.folder.path());
+    fs::write(&file, "junk").unwrap();
+    let fail_open = ["--verify-url", "http://127.0.0.1:1/verify", "--verify-fail-open"];
+    place.refuses(flags(&place.except("--access"), &fail_open, &["holds no key"]));
+
+    fs::remove_file(&file).unwrap();
+    let mut serve = command(&place.except("--access"));
+    serve.args(fail_open);
+    let relay = Program::start(serve);
+    eventually("the warning", || {
+        let log = relay.err();
+        log.contains("everybody may enter").then_some(()).ok_or(log)
+    });
 }
 
 /// A port that somebody else has: TCP for each listener, UDP for STUN, in both families.
