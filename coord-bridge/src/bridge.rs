@@ -52,7 +52,7 @@ pub enum StartError {
     #[error(transparent)]
     File(#[from] WriteError),
     /// The system has no thread or descriptor left.
-    #[error("cannot start: {0}")]
+    #[error("cannot start: {0}; {RAISE_LIMITS}", RAISE_LIMITS = socket::RAISE_LIMITS)]
     System(#[from] io::Error),
 }
 

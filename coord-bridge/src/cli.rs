@@ -74,19 +74,24 @@ pub enum ExitError {
     #[error("the self-test failed: {0}")]
     SelfTest(String),
     /// The system.
-    #[error("{0}")]
+    #[error("the system does not let it run: {0}; {RAISE_LIMITS}", RAISE_LIMITS = socket::RAISE_LIMITS)]
     System(#[from] io::Error),
+    /// Nobody can be told what the command was asked for.
+    #[error("cannot print: {0}; give it an output that takes what it says")]
+    Output(#[source] io::Error),
 }
 
 impl ExitError {
     /// 2 where an operator has to change something, 1 where the system failed.
     #[must_use]
-    pub const fn code(&self) -> u8 {
+    pub fn code(&self) -> u8 {
         match self {
             Self::System(_)
             | Self::Start(StartError::System(_))
             | Self::Relay(relay::StartError::System(_))
+            | Self::Output(_)
             | Self::SelfTest(_) => 1,
+            Self::Start(_) | Self::Relay(_) if socket::exhaustion(self).is_some() => 1,
             Self::Config(_) | Self::Start(_) | Self::Relay(_) | Self::Addresses(_) => 2,
         }
     }
@@ -118,7 +123,7 @@ fn say_error(error: &ExitError) {
 fn say(text: &[u8]) -> Result<(), ExitError> {
     let mut out = io::stdout().lock();
     match out.write_all(text).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(ExitError::Output(error)),
         Ok(()) | Err(_) => Ok(()),
     }
 }

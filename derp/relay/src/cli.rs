@@ -17,7 +17,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::{ConfigError, Keys, VARIABLE_PREFIX};
 use crate::relay::{Addresses, StartError};
-use crate::socket::out_of_descriptors;
+use crate::socket::{RAISE_LIMITS, exhaustion};
 
 pub use dev::{DEV_DERP_PORT, DEV_HTTP_PORT, DEV_METRICS_PORT, DEV_STUN_PORT, state_folder};
 pub use signals::{Signal, Signals};
@@ -59,7 +59,7 @@ pub enum ExitError {
     #[error(transparent)]
     Start(#[from] StartError),
     /// The system.
-    #[error("the system does not let it run: {0}; raise its limits (LimitNOFILE, TasksMax)")]
+    #[error("the system does not let it run: {0}; {RAISE_LIMITS}")]
     System(#[from] std::io::Error),
 }
 
@@ -69,18 +69,10 @@ impl ExitError {
     pub fn code(&self) -> u8 {
         match self {
             Self::System(_) | Self::Start(StartError::System(_)) => 1,
-            Self::Start(error) if is_of_the_system(error) => 1,
+            Self::Start(error) if exhaustion(error).is_some() => 1,
             Self::Config(_) | Self::Start(_) => 2,
         }
     }
-}
-
-/// Whether a lack of descriptors is behind `error`: no listener or file is to blame for that.
-fn is_of_the_system(error: &StartError) -> bool {
-    let first: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    std::iter::successors(first, |error| error.source())
-        .filter_map(|error| error.downcast_ref::<std::io::Error>())
-        .any(out_of_descriptors)
 }
 
 /// Runs the program with the arguments of this process.

@@ -65,8 +65,21 @@ pub enum StartError {
     #[error(transparent)]
     Access(#[from] AccessError),
     /// The system has no thread, descriptor or randomness left.
-    #[error("cannot start: {0}")]
+    #[error("cannot start: {0}; {RAISE_LIMITS}", RAISE_LIMITS = socket::RAISE_LIMITS)]
     System(#[from] io::Error),
+}
+
+impl StartError {
+    /// The same, but for a file that cannot be opened for want of descriptors: that one is in order.
+    fn not_blaming_files(self) -> Self {
+        match &self {
+            Self::Identity(_) | Self::Certificate(_) | Self::Access(_) => {
+                let code = socket::exhaustion(&self).and_then(io::Error::raw_os_error);
+                code.map_or(self, |code| Self::System(io::Error::from_raw_os_error(code)))
+            }
+            Self::Listen(_) | Self::Stun(_) | Self::System(_) => self,
+        }
+    }
 }
 
 /// Where a relay listens, in the order of its configuration, with bound ports.
@@ -120,6 +133,10 @@ impl Relay {
     ///
     /// [`StartError`], on one line that names the file, key or port and what to do.
     pub fn start(config: Config) -> Result<Self, StartError> {
+        Self::try_start(config).map_err(StartError::not_blaming_files)
+    }
+
+    fn try_start(config: Config) -> Result<Self, StartError> {
         // What can be refused comes before what leaves something behind, and that before what runs.
         let derp = socket::listen("--listen-derp", &config.listen_derp)?;
         let http = socket::listen("--listen-http", &config.listen_http)?;

@@ -7,11 +7,13 @@
 //! Linux copies the options below from a listener to what it accepts, so that a connection
 //! costs no system call for them. Design: docs/architecture.md, sockets and timers.
 
+use std::error::Error;
 use std::fs::File;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
@@ -30,6 +32,10 @@ pub const USER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Silence after which TCP asks whether the peer is still there.
 pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(600);
+
+/// What to do about a system that has no descriptor, thread or memory left for this process.
+pub const RAISE_LIMITS: &str =
+    "raise the limits of this process (systemd: LimitNOFILE=, TasksMax=, MemoryMax=; else ulimit)";
 
 /// Opens one listener per address, in order. `flag` names the setting that holds them.
 ///
@@ -118,10 +124,20 @@ impl Reserve {
 /// Whether `error` says that this process or the system has no descriptor left.
 #[must_use]
 pub fn out_of_descriptors(error: &io::Error) -> bool {
-    error
-        .raw_os_error()
-        .map(rustix::io::Errno::from_raw_os_error)
-        .is_some_and(|errno| errno == rustix::io::Errno::MFILE || errno == rustix::io::Errno::NFILE)
+    is_one_of(error, &[Errno::MFILE, Errno::NFILE])
+}
+
+/// The error of the system, if there is one behind `error`, that says that it has nothing left to
+/// give: no listener or file is to blame for that, and no change of settings mends it.
+#[must_use]
+pub fn exhaustion<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {
+    std::iter::successors(Some(error), |&error| error.source())
+        .filter_map(|error| error.downcast_ref::<io::Error>())
+        .find(|error| out_of_descriptors(error) || is_one_of(error, &[Errno::NOBUFS, Errno::NOMEM]))
+}
+
+fn is_one_of(error: &io::Error, known: &[Errno]) -> bool {
+    error.raw_os_error().is_some_and(|code| known.contains(&Errno::from_raw_os_error(code)))
 }
 
 fn open(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
@@ -180,12 +196,13 @@ fn remedy(address: SocketAddr, error: &io::Error) -> String {
         _ if address.is_ipv6() && unsupported_family(error) => {
             format!("IPv6 is off on this host: listen on 0.0.0.0:{port}")
         }
+        _ if exhaustion(error).is_some() => RAISE_LIMITS.to_owned(),
         _ => "check the address".to_owned(),
     }
 }
 
 fn unsupported_family(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
+    error.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error())
 }
 
 #[cfg(test)]
@@ -228,10 +245,13 @@ mod tests {
 
     #[test]
     fn both_wildcards_of_one_port_do_not_clash() {
-        let port = free_port();
-        let both = [(Ipv4Addr::UNSPECIFIED, port).into(), (Ipv6Addr::UNSPECIFIED, port).into()];
-
-        let listeners = listen("--listen-derp", &both).unwrap();
+        let at =
+            |port| [(Ipv4Addr::UNSPECIFIED, port).into(), (Ipv6Addr::UNSPECIFIED, port).into()];
+        // Somebody may get a port between the question whether it is free and the use of it.
+        let (port, listeners) = (0..100)
+            .map(|_| free_port())
+            .find_map(|port| Some((port, listen("--listen-derp", &at(port)).ok()?)))
+            .unwrap();
 
         assert!(SockRef::from(&listeners[1]).only_v6().unwrap());
         for address in loopbacks(port) {
@@ -273,6 +293,22 @@ mod tests {
     }
 
     #[test]
+    fn a_system_that_has_nothing_left_says_which_limit_to_raise() {
+        for errno in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM] {
+            let error = ListenError {
+                flag: "--listen-derp",
+                address: "[::]:443".parse().unwrap(),
+                source: errno.into(),
+            };
+
+            let text = error.to_string();
+
+            assert!(text.contains("LimitNOFILE=") && !text.contains("address"), "{text}");
+            assert_eq!(exhaustion(&error).unwrap().raw_os_error(), Some(errno.raw_os_error()));
+        }
+    }
+
+    #[test]
     fn the_reserve_gives_its_descriptor_once() {
         let mut reserve = Reserve::new();
 
@@ -284,9 +320,9 @@ mod tests {
 
     #[test]
     fn only_a_lack_of_descriptors_counts_as_one() {
-        assert!(out_of_descriptors(&rustix::io::Errno::MFILE.into()));
-        assert!(out_of_descriptors(&rustix::io::Errno::NFILE.into()));
-        assert!(!out_of_descriptors(&rustix::io::Errno::CONNABORTED.into()));
+        assert!(out_of_descriptors(&Errno::MFILE.into()));
+        assert!(out_of_descriptors(&Errno::NFILE.into()));
+        assert!(!out_of_descriptors(&Errno::CONNABORTED.into()));
         assert!(!out_of_descriptors(&io::Error::other("no number")));
     }
 

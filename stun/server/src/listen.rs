@@ -58,7 +58,10 @@ pub enum BindError {
         address: SocketAddr,
     },
     /// No descriptors or no memory left.
-    #[error("UDP {address} cannot be listened on ({source}): raise the limit or use fewer threads")]
+    #[error(
+        "UDP {address} cannot be listened on ({source}): raise the limits of this process (systemd: \
+         LimitNOFILE=, TasksMax=; else ulimit) or use fewer threads"
+    )]
     Exhausted {
         /// Address that was asked for.
         address: SocketAddr,

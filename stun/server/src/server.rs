@@ -48,7 +48,10 @@ pub enum StartError {
     #[error(transparent)]
     Bind(#[from] BindError),
     /// The system gives no thread or no descriptor.
-    #[error("cannot start the threads ({0}): raise the limits or use fewer threads")]
+    #[error(
+        "cannot start the threads ({0}): raise the limits of this process (systemd: \
+         LimitNOFILE=, TasksMax=; else ulimit) or use fewer threads"
+    )]
     Threads(#[source] io::Error),
 }
 

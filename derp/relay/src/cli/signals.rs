@@ -2,6 +2,7 @@
 //!
 //! SIGHUP always means reload, never the end of the process (fault-D2).
 
+use std::fs::File;
 use std::io;
 use std::sync::mpsc;
 
@@ -27,6 +28,7 @@ impl Signals {
     ///
     /// The system has no thread or descriptor left.
     pub fn new() -> io::Result<Self> {
+        has_room()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let guard = runtime.enter();
         let mut terminate = signal(SignalKind::terminate())?;
@@ -56,4 +58,11 @@ impl Signals {
     pub fn next(&self) -> Signal {
         self.0.recv().unwrap_or(Signal::Stop)
     }
+}
+
+/// Whether there are descriptors for what tokio needs to hear signals: it panics without.
+fn has_room() -> io::Result<()> {
+    const NEEDED: usize = 6;
+    let room = (0..NEEDED).map(|_| File::open("/dev/null")).collect::<io::Result<Vec<File>>>();
+    room.map(drop)
 }
