@@ -7,6 +7,9 @@
 mod client;
 mod config;
 mod dev;
+mod docs;
+#[path = "../../../derp/relay/tests/support/documents.rs"]
+mod documents;
 mod hostile;
 mod map;
 mod map_file;

@@ -1,11 +1,17 @@
-//! docs/metrics.md against the program: the table there is the one here, and what a scrape shows.
+//! The documents against the program: settings and calls that they quote are taken; the table in
+//! docs/metrics.md is the one here, and what a scrape shows.
 #![expect(clippy::unwrap_used, reason = "test code: a panic is the report")]
 
+#[path = "support/documents.rs"]
+mod documents;
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
+use derp_relay::config::{Config, Keys};
 use derp_relay::metrics::{Kind, METRICS};
+use derp_relay::settings;
 use support::peer::{Peer, Way, dial, private};
 use support::process::{Program, command, serve_arguments};
 use support::verifier::{Reply, Verifier};
@@ -28,6 +34,34 @@ struct Family {
     help: String,
     /// By label: its values. In the order of the first sample.
     labels: Vec<(String, BTreeSet<String>)>,
+}
+
+/// Whoever copies a block into a file gets a relay, or is told about files that are not there.
+#[test]
+fn settings_in_the_documents_are_taken() {
+    let names = Keys::names();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let blocks = documents::settings(false);
+    for block in &blocks {
+        let keys = settings::parse::<Keys>(Path::new("relay.toml"), &block.text, &names);
+        let keys = keys.unwrap_or_else(|error| panic!("{}: {error}", block.place));
+        Config::new(keys).unwrap_or_else(|error| panic!("{}: {error}", block.place));
+    }
+    assert!(blocks.len() > 1, "{blocks:?}");
+}
+
+/// Each flag there is one that the program knows, with a value that it takes.
+#[test]
+fn calls_in_the_documents_are_taken() {
+    let calls = documents::calls("derp-relay");
+    for (place, arguments) in &calls {
+        let mut call = command(arguments);
+        // Arguments are read up to this one, and nothing is done.
+        call.arg("--help");
+        let ended = Program::run(call);
+        assert_eq!(ended.status.code(), Some(0), "{place}: {arguments:?}: {ended:?}");
+    }
+    assert!(calls.len() > 3, "{calls:?}");
 }
 
 /// Names, types, labels and meanings, in the same order.
