@@ -50,20 +50,14 @@ impl Config {
     ///
     /// [`ConfigError`], on one line.
     pub fn load(flags: Keys, file: Option<&Path>) -> Result<(Self, Log), ConfigError> {
-        let in_file = match file {
-            Some(path) => settings::load(path, &borrowed(&Keys::names_in_file()))?,
-            None => Keys::default(),
-        };
-        let names = Keys::names();
-        let mut known = borrowed(&names);
-        known.push("config");
-        let variables = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-        settings::check_variables(VARIABLE_PREFIX, &known, variables)?;
-        let keys = flags.or(in_file);
-        let log = Log {
-            level: keys.log_level.unwrap_or_default(),
-            format: keys.log_format.unwrap_or_default(),
-        };
+        let (in_file, names) = (Keys::names_in_file(), Keys::names());
+        let keys = flags.or(settings::gather::<Keys, ConfigError>(
+            file,
+            &in_file,
+            VARIABLE_PREFIX,
+            &names,
+        )?);
+        let log = Log::new(keys.log_level, keys.log_format);
         Ok((Self::new(keys)?, log))
     }
 
@@ -74,7 +68,8 @@ impl Config {
     /// [`ConfigError::File`] and [`ConfigError::Faults`].
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
         let names = Keys::names_in_file();
-        Self::new(settings::parse(Path::new("bridge.toml"), text, &borrowed(&names))?)
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        Self::new(settings::parse(Path::new("bridge.toml"), text, &names)?)
     }
 
     /// Checks settings and fills in what is absent.
@@ -109,8 +104,4 @@ impl Config {
         }
         if faults.is_empty() { Ok(config) } else { Err(ConfigError::Faults(Faults(faults))) }
     }
-}
-
-fn borrowed(names: &[String]) -> Vec<&str> {
-    names.iter().map(String::as_str).collect()
 }

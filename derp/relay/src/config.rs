@@ -74,6 +74,14 @@ pub struct Log {
     pub format: LogFormat,
 }
 
+impl Log {
+    /// What is given, and the default for what is not.
+    #[must_use]
+    pub fn new(level: Option<LogLevel>, format: Option<LogFormat>) -> Self {
+        Self { level: level.unwrap_or_default(), format: format.unwrap_or_default() }
+    }
+}
+
 /// Who may use the relay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AccessConfig {
@@ -141,19 +149,9 @@ impl Config {
     /// [`ConfigError`], on one line.
     pub fn load(flags: Keys, file: Option<&Path>) -> Result<(Self, Log), ConfigError> {
         let names = Keys::names();
-        let mut known: Vec<&str> = names.iter().map(String::as_str).collect();
-        let in_file = match file {
-            Some(path) => settings::load(path, &known)?,
-            None => Keys::default(),
-        };
-        known.push("config");
-        let variables = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-        settings::check_variables(VARIABLE_PREFIX, &known, variables)?;
+        let in_file = settings::gather::<Keys, ConfigError>(file, &names, VARIABLE_PREFIX, &names)?;
         let keys = flags.or(in_file);
-        let log = Log {
-            level: keys.log_level.unwrap_or_default(),
-            format: keys.log_format.unwrap_or_default(),
-        };
+        let log = Log::new(keys.log_level, keys.log_format);
         Ok((Self::new(keys)?, log))
     }
 

@@ -14,7 +14,7 @@ mod several;
 mod size;
 mod span;
 
-pub use file::{FileError, Hint, VariableError, check_variables, load, nearest, parse};
+pub use file::{FileError, Hint, VariableError, check_variables, gather, load, nearest, parse};
 pub use listen::{Listen, ParseListenError};
 pub use several::one_or_several;
 pub use size::{ParseSizeError, Size};

@@ -71,6 +71,35 @@ impl fmt::Display for Hint {
     }
 }
 
+/// What the file says, if one is named; and no environment variable only looks like a setting.
+///
+/// `in_file` are the keys that a file may hold, `keys` those that have a variable, with `prefix`
+/// in front: those of lists of tables have none.
+///
+/// # Errors
+///
+/// [`FileError`] and [`VariableError`], as whatever the program makes of them.
+pub fn gather<T, E>(
+    file: Option<&Path>,
+    in_file: &[String],
+    prefix: &str,
+    keys: &[String],
+) -> Result<T, E>
+where
+    T: DeserializeOwned + Default,
+    E: From<FileError> + From<VariableError>,
+{
+    let found = match file {
+        Some(path) => load(path, &borrowed(in_file))?,
+        None => T::default(),
+    };
+    // Where the file is may be said by a variable, but not by the file.
+    let known = [borrowed(keys), vec!["config"]].concat();
+    let variables = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    check_variables(prefix, &known, variables)?;
+    Ok(found)
+}
+
 /// Reads the file at `path` into `T`. `keys` are all keys there are, tables joined by a dot.
 ///
 /// # Errors
@@ -145,6 +174,10 @@ pub fn nearest(wrong: &str, keys: &[&str]) -> Option<String> {
         .filter(|(likeness, _)| *likeness > 0.8)
         .max_by(|one, other| one.0.total_cmp(&other.0))
         .map(|(_, key)| (*key).to_owned())
+}
+
+fn borrowed(names: &[String]) -> Vec<&str> {
+    names.iter().map(String::as_str).collect()
 }
 
 fn variable(prefix: &str, key: &str) -> String {
