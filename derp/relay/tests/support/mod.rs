@@ -8,6 +8,7 @@ pub(crate) mod peer;
 pub(crate) mod process;
 pub(crate) mod quiet;
 pub(crate) mod stun;
+pub(crate) mod trust;
 pub(crate) mod verifier;
 
 use std::fmt::Debug;

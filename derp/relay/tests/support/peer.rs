@@ -9,13 +9,11 @@ use derp::frame::{self, Kind};
 use derp::key::{NodePrivate, NodePublic};
 use derp::login::{ClientInfo, ClientLogin, Turn};
 use derp_relay::tls::certificate::pin;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned,
-    SupportedProtocolVersion,
-};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::crypto::aws_lc_rs;
+use rustls::{ClientConfig, ClientConnection, StreamOwned, SupportedProtocolVersion};
+use rustls_pki_types::ServerName;
+
+use super::trust::Trust;
 
 /// How long a test waits for one read. Far beyond what any of them takes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -97,11 +95,13 @@ fn tls(host: IpAddr, version: &'static SupportedProtocolVersion) -> ClientConnec
 
 /// How a client shakes hands that takes any certificate.
 pub(crate) fn tls_config(version: &'static SupportedProtocolVersion) -> ClientConfig {
-    ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    let provider = aws_lc_rs::default_provider();
+    let trust = Trust::new(None, &provider);
+    ClientConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(&[version])
         .unwrap()
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anything(aws_lc_rs::default_provider())))
+        .with_custom_certificate_verifier(Arc::new(trust))
         .with_no_client_auth()
 }
 
@@ -258,45 +258,4 @@ pub(crate) fn private(number: u32) -> NodePrivate {
     let mut bytes = [0x42; 32];
     bytes[..4].copy_from_slice(&number.to_be_bytes());
     NodePrivate::from_random(bytes)
-}
-
-/// Takes any certificate: what the relay shows is the business of other tests.
-#[derive(Debug)]
-struct Anything(CryptoProvider);
-
-impl ServerCertVerifier for Anything {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let known = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signed, known)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let known = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signed, known)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }
