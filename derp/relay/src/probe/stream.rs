@@ -34,6 +34,21 @@ impl Timed {
         Ok(Self { socket, deadline })
     }
 
+    /// Does it within the time that is left, again if it is interrupted: Linux ends a wait with a
+    /// time limit that way when the whole process was stopped for a moment.
+    fn uninterrupted(
+        &self,
+        mut act: impl FnMut(&TcpStream) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        loop {
+            self.arm()?;
+            match act(&self.socket) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                done => return done,
+            }
+        }
+    }
+
     fn arm(&self) -> io::Result<()> {
         let left = self.deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -46,15 +61,13 @@ impl Timed {
 
 impl Read for Timed {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.arm()?;
-        self.socket.read(buf)
+        self.uninterrupted(|mut socket| socket.read(buf))
     }
 }
 
 impl Write for Timed {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.arm()?;
-        self.socket.write(buf)
+        self.uninterrupted(|mut socket| socket.write(buf))
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -1,5 +1,6 @@
 //! One question over UDP: from which address do you see me?
 
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
@@ -57,6 +58,8 @@ fn wait(
         socket.set_read_timeout(Some(left))?;
         let length = match socket.recv(&mut datagram) {
             Ok(length) => length,
+            // The whole process was stopped for a moment.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => {
                 let fault = Fault::from(error);
                 return if matches!(fault, Fault::TimedOut) { Ok(None) } else { Err(fault) };
