@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use crate::client::{dial, get, read_to_end, send};
 use crate::program::{PATIENCE, Program};
+use crate::uninterrupted::uninterrupted;
 use crate::{HOSTS, config_on};
 
 /// A byte now and then: the head has to be whole in time, however it comes.
@@ -144,7 +145,7 @@ fn answers_that_nobody_reads_do_not_pile_up() {
         let requests = "GET /derpmap.json HTTP/1.1\r\nHost: x\r\n\r\n".repeat(1_000);
         let mut sent = 0_usize;
         let stopped = loop {
-            match stream.write(requests.as_bytes()) {
+            match uninterrupted(|| stream.write(requests.as_bytes())) {
                 Ok(length) => sent += length,
                 Err(error) => break error,
             }

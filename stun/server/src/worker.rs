@@ -186,7 +186,7 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(20);
+    const PATIENCE: Duration = Duration::from_secs(60);
 
     /// STUN-5.5, fault-D32: read errors are counted, cost no second of silence each, and the
     /// request behind dozens of them is answered. (A socket of the real server is connected to
@@ -222,10 +222,12 @@ mod tests {
             client.send(&request::encode(TransactionId::new([4; 12]))).unwrap();
             let mut answer = [0; 64];
             let len = loop {
-                // What was last sent into the void may still arrive.
-                let len = client.recv(&mut answer).unwrap();
-                if answer[..len] != *b"into the void" {
-                    break len;
+                match client.recv(&mut answer) {
+                    // What was last sent into the void may still arrive.
+                    Ok(len) if answer[..len] == *b"into the void" => {}
+                    Ok(len) => break len,
+                    // The whole process may be stopped for a moment.
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::Interrupted),
                 }
             };
 

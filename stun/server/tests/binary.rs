@@ -1,6 +1,9 @@
 //! The binary as an operator and a supervisor see it.
 #![expect(clippy::unwrap_used, reason = "test code: a panic is the report")]
 
+#[path = "../../../derp/relay/tests/support/uninterrupted.rs"]
+mod uninterrupted;
+
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, UdpSocket};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
@@ -10,6 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use stun::message::TransactionId;
 use stun::{request, response};
+use uninterrupted::uninterrupted;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -192,7 +196,7 @@ fn exchange(server: SocketAddr, request: &[u8]) {
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket.send(request).unwrap();
     let mut answer = [0; 256];
-    let len = socket.recv(&mut answer).unwrap();
+    let len = uninterrupted(|| socket.recv(&mut answer)).unwrap();
     let response = response::decode(&answer[..len]).unwrap();
     assert_eq!(response.mapped, socket.local_addr().unwrap());
 }

@@ -8,7 +8,7 @@
 //! | `login` | logins, good and bad |
 //! | `limits` | floods, deadlines, garbage |
 //! | `relay`, `client`, `shard` | the three parties: the door under test, and both ends of a test |
-//! | `trust` | shared with the other tests: whom a TLS client trusts |
+//! | `trust`, `uninterrupted` | shared with the other tests |
 #![expect(clippy::unwrap_used, reason = "test code: a panic is the report")]
 
 mod client;
@@ -21,3 +21,5 @@ mod shard;
 mod tls;
 #[path = "../support/trust.rs"]
 mod trust;
+#[path = "../support/uninterrupted.rs"]
+mod uninterrupted;

@@ -10,6 +10,7 @@ use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
 
 use crate::client::{Stream, read};
 use crate::relay::PATIENCE;
+use crate::uninterrupted::uninterrupted;
 
 pub(crate) struct Shard {
     pub(crate) plaintext: Vec<u8>,
@@ -73,7 +74,7 @@ impl Shard {
         while self.plaintext.len() < len {
             if self.tls.is_none() || !self.open_one() {
                 let mut bytes = [0; 4_096];
-                let received = self.socket.read(&mut bytes).unwrap();
+                let received = uninterrupted(|| self.socket.read(&mut bytes)).unwrap();
                 assert_ne!(received, 0, "closed after {:?}", self.plaintext);
                 let to =
                     if self.tls.is_some() { &mut self.ciphertext } else { &mut self.plaintext };

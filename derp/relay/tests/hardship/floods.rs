@@ -10,6 +10,7 @@ use socket2::{Domain, Socket, Type};
 use crate::relays;
 use crate::support::peer::{PATIENCE, Peer, Way, dial_over, private};
 use crate::support::process::{PROGRAM, Program, serve_arguments};
+use crate::support::uninterrupted::uninterrupted;
 use crate::support::{HOSTS, eventually};
 
 /// Descriptors that the relay may have: itself needs about thirty.
@@ -78,7 +79,7 @@ fn one_address_cannot_take_the_places_of_others() {
 
             let mut surplus = TcpStream::connect(derp).unwrap();
             surplus.set_read_timeout(Some(PATIENCE)).unwrap();
-            let end = surplus.read(&mut [0]);
+            let end = uninterrupted(|| surplus.read(&mut [0]));
             assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
             assert!(!end.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock));
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::relays;
 use crate::support::peer::{PATIENCE, Peer, UPGRADE, Way, client_hello, dial, upgrade};
 use crate::support::process::Program;
+use crate::support::uninterrupted::uninterrupted;
 use crate::support::{HOSTS, Noise, http, stun};
 
 /// What the noise begins with: the further in it gets, the more it reaches.
@@ -95,7 +96,7 @@ fn until_end(mut socket: &TcpStream, bytes: &[u8]) -> Duration {
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let begun = Instant::now();
     let end = loop {
-        match socket.read(&mut [0; 16 * 1024]) {
+        match uninterrupted(|| socket.read(&mut [0; 16 * 1024])) {
             Ok(1..) => {}
             end => break end,
         }

@@ -9,6 +9,7 @@ pub(crate) mod process;
 pub(crate) mod quiet;
 pub(crate) mod stun;
 pub(crate) mod trust;
+pub(crate) mod uninterrupted;
 pub(crate) mod verifier;
 
 use std::fmt::Debug;

@@ -13,6 +13,7 @@ use stun::{request, response};
 use stun_server::{Builder, Counters, Running, Server};
 
 use crate::quiet;
+use crate::uninterrupted::uninterrupted;
 
 /// Loopback addresses of both families, port 0: every test that has an address runs on both.
 pub(crate) const LOOPBACK: [&str; 2] = ["127.0.0.1:0", "[::1]:0"];
@@ -98,7 +99,7 @@ impl Client {
     #[track_caller]
     pub(crate) fn receive(&self) -> response::Response {
         let mut answer = [0; 256];
-        let len = self.socket.recv(&mut answer).unwrap();
+        let len = uninterrupted(|| self.socket.recv(&mut answer)).unwrap();
         response::decode(&answer[..len]).unwrap()
     }
 

@@ -8,3 +8,5 @@ mod lifecycle;
 mod listening;
 #[path = "../../../../derp/relay/tests/support/quiet.rs"]
 mod quiet;
+#[path = "../../../../derp/relay/tests/support/uninterrupted.rs"]
+mod uninterrupted;
