@@ -58,6 +58,9 @@ pub enum ExitError {
     /// The relay does not start with these settings.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// The relay of `dev` does not start.
+    #[error("{0}{hint}", hint = dev::hint(.0))]
+    Dev(#[source] StartError),
     /// The system.
     #[error("the system does not let it run: {0}; {RAISE_LIMITS}")]
     System(#[from] std::io::Error),
@@ -69,8 +72,9 @@ impl ExitError {
     pub fn code(&self) -> u8 {
         match self {
             Self::System(_) | Self::Start(StartError::System(_)) => 1,
-            Self::Start(error) if exhaustion(error).is_some() => 1,
-            Self::Config(_) | Self::Start(_) => 2,
+            Self::Dev(StartError::System(_)) => 1,
+            Self::Start(error) | Self::Dev(error) if exhaustion(error).is_some() => 1,
+            Self::Config(_) | Self::Start(_) | Self::Dev(_) => 2,
         }
     }
 }

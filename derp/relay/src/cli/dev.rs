@@ -9,7 +9,7 @@ use super::serve::{raise_descriptor_limit, wait};
 use super::{ExitError, Signals, ready_line, say};
 use crate::config::{AccessConfig, LogFormat, LogLevel};
 use crate::logging;
-use crate::relay::Relay;
+use crate::relay::{Relay, StartError};
 
 /// Port of DERP, as derper's `-dev`.
 pub const DEV_DERP_PORT: u16 = 3_340;
@@ -53,7 +53,8 @@ pub(super) fn run() -> Result<(), ExitError> {
         .self_signed("127.0.0.1", &folder)
         .key_file(folder.join("derp.key"))
         .access(AccessConfig::Open)
-        .start()?;
+        .start()
+        .map_err(ExitError::Dev)?;
     say(&format!("state in {}", folder.display()));
     if let Some(pin) = relay.certificate_pin() {
         say(&format!("CertName: {pin}"));
@@ -63,6 +64,20 @@ pub(super) fn run() -> Result<(), ExitError> {
     wait(&signals, &relay);
     relay.stop();
     Ok(())
+}
+
+/// What to do instead of what `serve` would be told: `dev` has none of its flags.
+pub(super) const fn hint(error: &StartError) -> &'static str {
+    match error {
+        StartError::Listen(_) | StartError::Stun(_) => {
+            " (`dev` listens on fixed ports; `serve` on any)"
+        }
+        StartError::Identity(_) | StartError::Certificate(_) => {
+            " (`dev` keeps key and certificate in $XDG_STATE_HOME/derp-relay, else in \
+             ~/.local/state/derp-relay)"
+        }
+        StartError::Access(_) | StartError::System(_) => "",
+    }
 }
 
 /// The map by which clients on this host find the relay.

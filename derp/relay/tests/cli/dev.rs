@@ -45,7 +45,16 @@ fn dev_needs_nothing_and_stays_the_same_over_a_restart() {
         assert_eq!(ended.status.code(), Some(2), "{ended:?}");
         let last = ended.err.lines().last().unwrap();
         assert!(last.starts_with("derp-relay: ") && last.contains("127.0.0.1:3340"), "{last}");
+        assert!(last.contains("`dev` listens on fixed ports; `serve` on any"), "{last}");
         assert!(!other.path().join("fourth").exists(), "left behind");
+        drop(third);
+        let in_the_way = other.path().join("file");
+        std::fs::write(&in_the_way, "").unwrap();
+        let mut fifth = command(&["dev"]);
+        fifth.env("XDG_STATE_HOME", &in_the_way);
+        let ended = Program::run(fifth);
+        assert_eq!(ended.status.code(), Some(2), "{ended:?}");
+        assert!(ended.err.contains("$XDG_STATE_HOME/derp-relay"), "{}", ended.err);
     });
 }
 
