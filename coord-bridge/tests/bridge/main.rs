@@ -20,8 +20,6 @@ mod program;
 mod quiet;
 mod reload;
 mod self_test;
-#[path = "../../../derp/relay/tests/support/uninterrupted.rs"]
-mod uninterrupted;
 
 /// Hosts to listen on: every test of a listener runs on both.
 const HOSTS: [&str; 2] = ["127.0.0.1", "[::1]"];
