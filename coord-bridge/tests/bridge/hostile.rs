@@ -86,6 +86,7 @@ fn a_crowd_of_idle_connections_keeps_nobody_out() {
 /// Whether connections beyond the bound push out the oldest before their time is over.
 fn crowd_makes_place(address: SocketAddr) -> bool {
     const TOO_MANY: usize = 50;
+    derp_relay::socket::raise_descriptor_limit().unwrap();
     let began = Instant::now();
     let mut crowd: Vec<TcpStream> =
         (0..MAX_CONNECTIONS + TOO_MANY).map(|_| dial(address)).collect();

@@ -70,6 +70,8 @@ pub(crate) struct Relay {
 impl Relay {
     /// Starts a relay that listens on `ip`.
     pub(crate) fn start(ip: IpAddr, options: Options) -> Self {
+        // Hundreds of connections have both ends in this process.
+        socket::raise_descriptor_limit().unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()

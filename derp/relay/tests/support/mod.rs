@@ -25,6 +25,12 @@ use peer::Way;
 pub(crate) const HOSTS: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
+/// Lets this process have as many descriptors as the system allows: hundreds of connections with
+/// both ends in one test are more than the thousand that a shell gives.
+pub(crate) fn raise_descriptor_limit() {
+    derp_relay::socket::raise_descriptor_limit().unwrap();
+}
+
 /// A running relay and the folder of its key.
 pub(crate) struct Fixture {
     pub(crate) relay: Relay,
@@ -40,6 +46,7 @@ impl Fixture {
 
     /// A relay on `host` that is what `change` makes of the usual one.
     pub(crate) fn with(host: IpAddr, way: Way, change: impl FnOnce(Builder) -> Builder) -> Self {
+        raise_descriptor_limit();
         let state = tempfile::tempdir().unwrap();
         let mut builder = Relay::builder()
             .listen_derp((host, 0).into())

@@ -71,6 +71,7 @@ impl Program {
 
     /// Starts a program, whatever becomes of it.
     pub(crate) fn spawn(mut command: Command) -> Self {
+        super::raise_descriptor_limit();
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

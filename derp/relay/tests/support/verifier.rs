@@ -57,7 +57,7 @@ pub(crate) struct Verifier {
 struct Shared {
     stopping: AtomicBool,
     questions: Mutex<Vec<Question>>,
-    connections: Mutex<Vec<TcpStream>>,
+    connections: Mutex<Vec<Connection>>,
 }
 
 impl Shared {
@@ -131,7 +131,7 @@ impl Verifier {
         drop(TcpStream::connect(self.address));
         acceptor.join().unwrap();
         for connection in self.shared.connections.lock().unwrap().iter() {
-            drop(connection.shutdown(Shutdown::Both));
+            drop(connection.0.shutdown(Shutdown::Both));
         }
     }
 }
@@ -139,6 +139,26 @@ impl Verifier {
 impl Drop for Verifier {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+/// One socket for all who hold it, at the price of one descriptor.
+#[derive(Clone)]
+struct Connection(Arc<TcpStream>);
+
+impl Read for Connection {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        (&*self.0).read(out)
+    }
+}
+
+impl Write for Connection {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        (&*self.0).write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -153,20 +173,20 @@ fn accept(
         if shared.stopping.load(Ordering::Acquire) {
             return;
         }
-        shared.connections.lock().unwrap().push(socket.try_clone().unwrap());
+        let connection = Connection(Arc::new(socket));
+        shared.connections.lock().unwrap().push(connection.clone());
         let (shared, reply, tls) = (Arc::clone(shared), Arc::clone(reply), tls.clone());
         std::thread::spawn(move || {
-            let connection = socket.try_clone().unwrap();
             // The other end may go at any time.
             drop(match tls {
-                None => converse(socket, &shared, &*reply),
+                None => converse(connection.clone(), &shared, &*reply),
                 Some(config) => {
                     let tls = ServerConnection::new(config).unwrap();
-                    converse(StreamOwned::new(tls, socket), &shared, &*reply)
+                    converse(StreamOwned::new(tls, connection.clone()), &shared, &*reply)
                 }
             });
             // Others hold this socket too.
-            drop(connection.shutdown(Shutdown::Both));
+            drop(connection.0.shutdown(Shutdown::Both));
         });
     }
 }
