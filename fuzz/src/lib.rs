@@ -9,6 +9,7 @@ mod frame;
 mod http;
 mod login;
 mod map;
+mod record;
 mod shard;
 mod stun;
 
@@ -17,5 +18,6 @@ pub use frame::frame_decode;
 pub use http::upgrade_request;
 pub use login::{client_info, login_server};
 pub use map::derp_map;
+pub use record::tls_record;
 pub use shard::shard_script;
 pub use stun::stun_message;

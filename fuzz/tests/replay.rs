@@ -54,6 +54,7 @@ drivers!(
     relay_config,
     shard_script,
     stun_message,
+    tls_record,
     upgrade_request,
 );
 

@@ -18,6 +18,7 @@ use derp::login::ClientInfo;
 use rustls::server::UnbufferedServerConnection;
 
 use crate::door::limits::Permit;
+use crate::tls::record::Record;
 
 /// A connection whose client has proved its key and may enter.
 #[derive(Debug)]
@@ -51,14 +52,37 @@ pub struct Handover {
 pub enum Transport {
     /// Nothing: TLS, if any, ends in a proxy before us.
     Plain,
-    /// Our own TLS, past its handshake, with nothing left to send.
+    /// Our own TLS, past its handshake, with our own record layer: TLS 1.3.
+    Record(Box<Record>),
+    /// Our own TLS, past its handshake, with nothing left to send, and rustls' record layer: TLS
+    /// 1.2, and what [`Record`] cannot go on from.
     Tls(Box<UnbufferedServerConnection>),
+}
+
+impl Transport {
+    /// Chooses the record layer of a TLS connection that leaves the front door; `settled` as in
+    /// [`Parts`](crate::tls::handshake::Parts).
+    ///
+    /// # Errors
+    ///
+    /// rustls does not give its secrets away: our own fault.
+    pub fn tls(
+        connection: Box<UnbufferedServerConnection>,
+        settled: bool,
+    ) -> Result<Self, rustls::Error> {
+        if settled && Record::can_take_over(&connection) {
+            Ok(Self::Record(Box::new(Record::take_over(*connection)?)))
+        } else {
+            Ok(Self::Tls(connection))
+        }
+    }
 }
 
 impl std::fmt::Debug for Transport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Plain => "Plain",
+            Self::Record(_) => "Record",
             Self::Tls(_) => "Tls",
         })
     }

@@ -1,4 +1,4 @@
-//! TLS as the relay speaks it, up to the moment when a shard takes over.
+//! TLS as the relay speaks it.
 //!
 //! | module | holds |
 //! |---|---|
@@ -6,6 +6,7 @@
 //! | [`self_signed`] | the one that a relay makes for itself |
 //! | [`meta`] | the one that tells clients the relay's DERP key |
 //! | [`handshake`] | one connection, as an async byte stream |
+//! | [`record`] | its records, after the handshake |
 //! | [`validity`] | when a certificate is valid |
 //!
 //! TLS 1.2 and 1.3. AES-128-GCM is taken where the client offers it: the relay's cost is mostly
@@ -25,6 +26,7 @@ pub mod certificate;
 mod failure;
 pub mod handshake;
 pub mod meta;
+pub mod record;
 pub mod self_signed;
 pub mod validity;
 

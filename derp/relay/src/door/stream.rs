@@ -50,7 +50,8 @@ impl Stream {
             Self::Plain(socket) => (socket, Transport::Plain, Vec::new(), Vec::new()),
             Self::Tls(handshake) => {
                 let parts = handshake.into_parts().await?;
-                (parts.socket, Transport::Tls(parts.connection), parts.plaintext, parts.ciphertext)
+                let transport = Transport::tls(parts.connection, parts.settled)?;
+                (parts.socket, transport, parts.plaintext, parts.ciphertext)
             }
         };
         Ok(Leaving { socket: socket.into_std()?, transport, plaintext, ciphertext })

@@ -1,53 +1,61 @@
 //! What lies between a socket and DERP frames: nothing, or TLS.
 //!
-//! Does: opens received records and seals what is to be sent, on rustls' unbuffered connection.
-//! Does not: touch the socket, or hold received bytes; what is not a whole record stays with the
-//! caller. The record layer of a later version takes its place beside `Tls`.
+//! Does: opens received records and seals what is to be sent, by our own record layer or by
+//! rustls'. Does not: touch the socket, or hold received bytes; what is not a whole record stays
+//! with the caller.
+//!
+//! ```text
+//! open_ranges: | header | plaintext | tag | header | plaintext | tag | start of a record |
+//!                         ^^^^^^^^^                  ^^^^^^^^^         kept by the caller
+//! begin_record, gather, finish_record: | sealed | header | plaintext ... | tag |
+//! ```
+//!
+//! The layers: `tls::record`.
 
-use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
-use rustls::unbuffered::{
-    AppDataRecord, ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus,
-};
+use std::ops::Range;
+
+use derp::time::Time;
 
 use crate::handover::Transport;
+use crate::tls::record::{self, Fault, HEADER_LEN, Record, Unbuffered};
 
-/// Most plaintext in one record, in bytes. Source: RFC 8446 section 5.1.
-const MAX_RECORD_PLAINTEXT: usize = 16 * 1024;
-
-/// Most that a record is longer than its plaintext, in bytes: header, explicit nonce (TLS 1.2),
-/// content type, tag.
-const RECORD_OVERHEAD: usize = 5 + 8 + 1 + 16;
-
-/// Room that a KeyUpdate takes, which rustls may put in front of what is sealed, in bytes.
-const KEY_UPDATE_ROOM: usize = 5 + 5 + RECORD_OVERHEAD;
+pub(super) use crate::tls::record::Opened;
 
 /// Longest record that a peer may send, header included, in bytes. Source: RFC 8446 section
 /// 5.2; RFC 5246 section 6.2.3 allows more, which rustls refuses above this.
 pub(super) const MAX_RECORD: usize = 5 + 16 * 1024 + 2_048;
 
+/// Room that a caller of [`Link::begin_record`] should have in its buffer besides the plaintext,
+/// in bytes: header, content type, tag, and a change of keys now and then. With less the buffer
+/// may move.
+#[cfg_attr(not(test), expect(dead_code, reason = "the packet thread gathers into it next"))]
+pub(super) const RECORD_ROOM: usize = 128;
+
 pub(super) enum Link {
     Plain,
-    Tls(Box<UnbufferedServerConnection>),
-}
-
-/// What became of received bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Opened {
-    /// Bytes that are done with; the rest is the start of a record.
-    pub(super) used: usize,
-    /// The peer sends nothing more.
-    pub(super) ended: bool,
+    /// TLS 1.3, by our own record layer.
+    Record(Box<Record>),
+    /// TLS 1.2, and what was left unfinished at the hand-over.
+    Tls(Unbuffered),
 }
 
 /// The connection cannot go on: the peer broke TLS, or a buffer was too small.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Broken;
 
+impl From<Fault> for Broken {
+    fn from(fault: Fault) -> Self {
+        tracing::debug!(%fault, "TLS cannot go on");
+        Self
+    }
+}
+
 impl From<Transport> for Link {
     fn from(transport: Transport) -> Self {
         match transport {
             Transport::Plain => Self::Plain,
-            Transport::Tls(connection) => Self::Tls(connection),
+            Transport::Record(record) => Self::Record(record),
+            Transport::Tls(connection) => Self::Tls(Unbuffered::new(connection)),
         }
     }
 }
@@ -55,10 +63,12 @@ impl From<Transport> for Link {
 impl Link {
     /// Opens the whole records at the front of `bytes` and passes each one's plaintext on.
     ///
-    /// What TLS itself has to say (key updates, alerts) is appended to `answer`.
+    /// What TLS itself has to say (key updates, alerts) is appended to `answer`, which must be
+    /// sent before anything that is sealed later.
     pub(super) fn open(
         &mut self,
         bytes: &mut [u8],
+        now: Time,
         answer: &mut Vec<u8>,
         mut each: impl FnMut(&[u8]),
     ) -> Result<Opened, Broken> {
@@ -67,119 +77,188 @@ impl Link {
                 each(bytes);
                 Ok(Opened { used: bytes.len(), ended: false })
             }
-            Self::Tls(connection) => open_records(connection, bytes, answer, &mut each),
+            Self::Record(record) => {
+                Ok(record.open(bytes, now, answer, |_, plaintext| each(plaintext))?)
+            }
+            Self::Tls(connection) => Ok(connection.open(bytes, answer, each)?),
         }
     }
 
-    /// Seals `plaintext` into `out` from its start; returns the bytes that are to be sent.
+    /// Opens the whole records at the front of `bytes`, all of them, before anything is looked
+    /// at: appends to `plain` where in `bytes` each one's plaintext is, in order.
     ///
-    /// `out` grows to what [`sealed_len`] says and never shrinks. Plain links return `plaintext`.
+    /// Otherwise as [`Link::open`]. Plaintext is where its record was decrypted; with rustls'
+    /// record layer it is copied there. An error leaves in `plain` what came before the fault.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the packet thread will use it"))]
+    pub(super) fn open_ranges(
+        &mut self,
+        bytes: &mut [u8],
+        now: Time,
+        answer: &mut Vec<u8>,
+        plain: &mut Vec<Range<usize>>,
+    ) -> Result<Opened, Broken> {
+        match self {
+            Self::Plain => {
+                if !bytes.is_empty() {
+                    plain.push(0..bytes.len());
+                }
+                Ok(Opened { used: bytes.len(), ended: false })
+            }
+            Self::Record(record) => Ok(record.open(bytes, now, answer, |at, plaintext| {
+                plain.push(at..at + plaintext.len());
+            })?),
+            Self::Tls(connection) => Ok(connection.open_ranges(bytes, answer, plain)?),
+        }
+    }
+
+    /// Seals `plaintext` into `out`, which is emptied first; returns the bytes that are to be
+    /// sent. Plain links return `plaintext`.
     pub(super) fn seal<'a>(
         &mut self,
         plaintext: &'a [u8],
         out: &'a mut Vec<u8>,
     ) -> Result<&'a [u8], Broken> {
-        let Self::Tls(connection) = self else { return Ok(plaintext) };
-        let needed = sealed_len(plaintext.len());
-        if out.len() < needed {
-            out.resize(needed, 0);
+        out.clear();
+        match self {
+            Self::Plain => return Ok(plaintext),
+            Self::Record(record) => record.seal(plaintext, out)?,
+            Self::Tls(connection) => connection.seal(plaintext, out)?,
         }
-        let UnbufferedStatus { state, .. } = connection.process_tls_records(&mut []);
-        let ConnectionState::WriteTraffic(mut traffic) = state.map_err(|_| Broken)? else {
-            return Err(Broken);
+        Ok(out)
+    }
+
+    /// Begins a record behind `out`; returns where its plaintext begins, which the caller then
+    /// appends: at most [`Link::record_len`] bytes.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the packet thread will use it"))]
+    pub(super) fn begin_record(&self, out: &mut Vec<u8>) -> usize {
+        match self {
+            Self::Plain => {}
+            Self::Record(_) | Self::Tls(_) => out.extend_from_slice(&[0; HEADER_LEN]),
+        }
+        out.len()
+    }
+
+    /// Ends the record that [`Link::begin_record`] began: what `out` holds from `plaintext_at`
+    /// on is sealed where it is. Nothing remains of a record without plaintext.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the packet thread will use it"))]
+    pub(super) fn finish_record(
+        &mut self,
+        out: &mut Vec<u8>,
+        plaintext_at: usize,
+    ) -> Result<(), Broken> {
+        let header_len = match self {
+            Self::Plain => return Ok(()),
+            Self::Record(_) | Self::Tls(_) => HEADER_LEN,
         };
-        let len = traffic.encrypt(plaintext, out).map_err(|_| Broken)?;
-        out.get(..len).ok_or(Broken)
+        if out.len() <= plaintext_at {
+            out.truncate(plaintext_at.saturating_sub(header_len));
+            return Ok(());
+        }
+        match self {
+            Self::Plain => {}
+            Self::Record(record) => record.seal_in_place(out, plaintext_at)?,
+            Self::Tls(connection) => connection.seal_in_place(out, plaintext_at)?,
+        }
+        Ok(())
+    }
+
+    /// Most plaintext bytes in one record.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the packet thread will use it"))]
+    pub(super) const fn record_len(&self) -> usize {
+        match self {
+            Self::Plain => usize::MAX,
+            Self::Record(_) | Self::Tls(_) => record::MAX_PLAINTEXT,
+        }
     }
 
     /// Appends what TLS says at the end to `out`: its alert for what went wrong, or that nothing
     /// more is sent.
     pub(super) fn close(&mut self, out: &mut Vec<u8>) {
-        let Self::Tls(connection) = self else { return };
-        // Empty input throughout: rustls holds it for a fault of its own to be given bytes again
-        // that it has refused.
-        loop {
-            match connection.process_tls_records(&mut []).state {
-                Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                    if encode(&mut data, out).is_err() {
-                        return;
-                    }
-                }
-                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
-                Ok(ConnectionState::WriteTraffic(mut traffic)) => {
-                    let mut alert = [0; KEY_UPDATE_ROOM];
-                    if let Ok(len) = traffic.queue_close_notify(&mut alert) {
-                        out.extend_from_slice(alert.get(..len).unwrap_or_default());
-                    }
-                    return;
-                }
-                Ok(_) | Err(_) => return,
-            }
+        match self {
+            Self::Plain => {}
+            Self::Record(record) => record.close(out),
+            Self::Tls(connection) => connection.close(out),
         }
     }
 }
 
-/// Most bytes that `plaintext_len` bytes become when they are sealed.
-pub(super) const fn sealed_len(plaintext_len: usize) -> usize {
-    let records = plaintext_len.div_ceil(MAX_RECORD_PLAINTEXT);
-    plaintext_len + records * RECORD_OVERHEAD + KEY_UPDATE_ROOM
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::record::pair::{Pair, Suite, give, say};
 
-fn open_records(
-    connection: &mut UnbufferedServerConnection,
-    bytes: &mut [u8],
-    answer: &mut Vec<u8>,
-    each: &mut impl FnMut(&[u8]),
-) -> Result<Opened, Broken> {
-    // A moving offset: moving the remainder forward after each record costs a copy per record.
-    let mut opened = Opened { used: 0, ended: false };
-    loop {
-        let rest = bytes.get_mut(opened.used..).ok_or(Broken)?;
-        let UnbufferedStatus { mut discard, state } = connection.process_tls_records(rest);
-        let more = match state.map_err(|_| Broken)? {
-            ConnectionState::ReadTraffic(mut traffic) => {
-                while let Some(record) = traffic.next_record() {
-                    let AppDataRecord { discard: also, payload, .. } =
-                        record.map_err(|_| Broken)?;
-                    each(payload);
-                    discard += also;
+    /// In both forms, on every kind of link: what one side writes, the other one reads.
+    #[test]
+    fn every_link_carries_both_ways() {
+        for suite in Suite::ALL {
+            let Pair { mut client, server } = Pair::new(suite);
+            let transport = Transport::tls(server, suite != Suite::ChaCha20).unwrap();
+            let mut link = Link::from(transport);
+            let ours = [Suite::Aes128, Suite::Aes256].contains(&suite);
+            assert_eq!(matches!(link, Link::Record(_)), ours, "{suite:?}");
+            let said: Vec<u8> = (0..50_000_u32).map(|at| at.to_le_bytes()[0] ^ 3).collect();
+
+            for in_place in [false, true] {
+                let (mut wire, mut answer) = (Vec::new(), Vec::new());
+                let mut read: Vec<u8> = Vec::new();
+                say(&mut client, &said, 1_400, &mut wire);
+                let whole = wire.len();
+                wire.extend_from_slice(&[23, 3, 3]);
+                let opened = if in_place {
+                    let mut plain = Vec::new();
+                    let opened = link.open_ranges(&mut wire, Time::ZERO, &mut answer, &mut plain);
+                    read.extend(plain.into_iter().flat_map(|range| &wire[range]));
+                    opened
+                } else {
+                    link.open(&mut wire, Time::ZERO, &mut answer, |piece| read.extend(piece))
+                };
+                assert_eq!(opened, Ok(Opened { used: whole, ended: false }));
+                assert_eq!(read, said);
+
+                let mut out = Vec::with_capacity(said.len() + 4 * RECORD_ROOM);
+                if in_place {
+                    for piece in said.chunks(link.record_len()) {
+                        let plaintext_at = link.begin_record(&mut out);
+                        out.extend_from_slice(piece);
+                        link.finish_record(&mut out, plaintext_at).unwrap();
+                    }
+                } else {
+                    link.seal(&said, &mut out).unwrap();
                 }
-                true
+                assert_eq!(give(&mut client, &out), Ok(said.clone()));
             }
-            ConnectionState::EncodeTlsData(mut data) => {
-                encode(&mut data, answer)?;
-                true
-            }
-            ConnectionState::TransmitTlsData(data) => {
-                data.done();
-                true
-            }
-            ConnectionState::PeerClosed | ConnectionState::Closed => {
-                opened.ended = true;
-                false
-            }
-            ConnectionState::WriteTraffic(_) | ConnectionState::BlockedHandshake => false,
-            // Early data is never accepted, and what rustls may add one day is not known here.
-            ConnectionState::ReadEarlyData(_) | _ => return Err(Broken),
-        };
-        opened.used += discard;
-        if !more {
-            return Ok(opened);
+            let mut goodbye = Vec::new();
+            link.close(&mut goodbye);
+            assert_eq!(give(&mut client, &goodbye), Ok(Vec::new()));
+            assert!(client.process_new_packets().unwrap().peer_has_closed());
         }
     }
-}
 
-/// Appends what rustls wants to send by itself.
-fn encode(
-    data: &mut EncodeTlsData<'_, ServerConnectionData>,
-    out: &mut Vec<u8>,
-) -> Result<(), Broken> {
-    let start = out.len();
-    let needed = match data.encode(&mut []) {
-        Err(EncodeError::InsufficientSize(error)) => error.required_size,
-        Ok(_) | Err(EncodeError::AlreadyEncoded) => 0,
-    };
-    out.resize(start + needed, 0);
-    let place = out.get_mut(start..).ok_or(Broken)?;
-    data.encode(place).map(|_| ()).map_err(|_| Broken)
+    #[test]
+    fn a_record_without_plaintext_leaves_nothing() {
+        for suite in [Suite::Aes128, Suite::Tls12] {
+            let server = Pair::new(suite).server;
+            let mut link = Link::from(Transport::tls(server, true).unwrap());
+            let mut out = b"before".to_vec();
+            let plaintext_at = link.begin_record(&mut out);
+            link.finish_record(&mut out, plaintext_at).unwrap();
+            assert_eq!(out, b"before");
+        }
+    }
+
+    #[test]
+    fn a_plain_link_changes_nothing() {
+        let mut link = Link::from(Transport::Plain);
+        let (mut answer, mut plain, mut out) = (Vec::new(), Vec::new(), Vec::new());
+        let opened = link.open_ranges(&mut [1, 2, 3], Time::ZERO, &mut answer, &mut plain);
+        assert_eq!(opened, Ok(Opened { used: 3, ended: false }));
+        assert_eq!(plain.pop(), Some(0..3));
+        let plaintext_at = link.begin_record(&mut out);
+        out.extend_from_slice(b"said");
+        link.finish_record(&mut out, plaintext_at).unwrap();
+        assert_eq!(out, b"said");
+        link.close(&mut out);
+        assert_eq!(out, b"said");
+        assert!(answer.is_empty());
+    }
 }

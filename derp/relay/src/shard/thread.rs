@@ -256,7 +256,7 @@ impl Thread {
         let Some(received) = self.read_buffer.get_mut(..kept + len) else { return };
         let mut answer = Vec::new();
         let (core, now, directory) = (&mut self.core, self.now, &*self.directory);
-        let opened = socket.link.open(received, &mut answer, |plaintext| {
+        let opened = socket.link.open(received, now, &mut answer, |plaintext| {
             core.on_bytes(conn, plaintext, now, directory);
         });
         let Ok(opened) = opened else { return self.end(conn) };

@@ -28,6 +28,7 @@ use tokio::net::TcpStream;
 
 use super::buffer::{Ciphertext, MAX_OUTGOING_BYTES, Outgoing, Written};
 use super::failure::Failure;
+use super::record;
 
 /// Most plaintext in one record.
 const MAX_RECORD_PLAINTEXT: usize = 16 * 1024;
@@ -43,6 +44,9 @@ pub struct Handshake {
     plaintext: Plaintext,
     outgoing: Outgoing,
     phase: Phase,
+    /// The client has sent records without data, and nothing has been written since. One may ask
+    /// for other keys, which rustls answers with the next write and does not show before.
+    unanswered: bool,
 }
 
 /// The pieces of a connection that leaves the front door.
@@ -53,8 +57,11 @@ pub struct Parts {
     pub connection: Box<UnbufferedServerConnection>,
     /// Opened bytes that nobody has read.
     pub plaintext: Vec<u8>,
-    /// Received bytes that are not opened: less than one record.
+    /// Received bytes that are not opened: less than one record, mostly.
     pub ciphertext: Vec<u8>,
+    /// Nothing of what was received or is to be sent is left in the connection: another record
+    /// layer may go on with it.
+    pub settled: bool,
 }
 
 /// How far the connection is.
@@ -105,6 +112,7 @@ impl Handshake {
             plaintext: Plaintext::default(),
             outgoing: Outgoing::default(),
             phase: Phase::Open,
+            unanswered: false,
         })
     }
 
@@ -158,7 +166,10 @@ impl Handshake {
         })
         .await?;
         debug_assert!(self.outgoing.unsent().is_empty(), "poll_send ends with nothing unsent");
+        // A whole record is left if it holds half a message: rustls opens it, and lets it lie.
+        let settled = !self.unanswered && record::count(self.ciphertext.unopened()) == 0;
         Ok(Parts {
+            settled,
             socket: self.socket,
             connection: self.connection,
             plaintext: self.plaintext.into_unread(),
@@ -190,6 +201,8 @@ impl Handshake {
         if self.phase == Phase::Failed {
             return Err(Failure::Closed);
         }
+        let handshaking = self.connection.is_handshaking();
+        let mut with_data = 0;
         let UnbufferedStatus { discard, state } =
             self.connection.process_tls_records(self.ciphertext.unopened());
         let outgoing = &mut self.outgoing;
@@ -197,6 +210,7 @@ impl Handshake {
             Ok(ConnectionState::ReadTraffic(mut records)) => {
                 while let Some(record) = records.next_record() {
                     self.plaintext.bytes.extend_from_slice(record?.payload);
+                    with_data += 1;
                 }
                 Ok(Step::Again)
             }
@@ -239,6 +253,11 @@ impl Handshake {
             Ok(_) => Err(Failure::Tls(rustls::Error::General("unknown state".into()))),
             Err(error) => Err(Failure::Tls(error)),
         };
+        let done = self.ciphertext.unopened().get(..discard).map_or(0, record::count);
+        self.unanswered |= !handshaking && done > with_data;
+        if let (Ok(Step::Sealed(_)), Offer::Data(_)) = (&step, offer) {
+            self.unanswered = false;
+        }
         self.ciphertext.discard(discard);
         step
     }

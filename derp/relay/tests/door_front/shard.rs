@@ -3,10 +3,10 @@
 use std::io::{Read, Write};
 
 use derp::login::ClientLogin;
+use derp::time::Time;
 use derp_relay::door::limits::Permit;
 use derp_relay::handover::{Handover, Transport};
-use rustls::server::UnbufferedServerConnection;
-use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
+use derp_relay::tls::record::{Record, Unbuffered};
 
 use crate::client::{Stream, read};
 use crate::relay::PATIENCE;
@@ -15,10 +15,19 @@ use crate::uninterrupted::uninterrupted;
 pub(crate) struct Shard {
     pub(crate) plaintext: Vec<u8>,
     socket: std::net::TcpStream,
-    tls: Option<Box<UnbufferedServerConnection>>,
+    pub(crate) layer: Layer,
     ciphertext: Vec<u8>,
     server_info: Vec<u8>,
     permit: Option<Permit>,
+}
+
+/// What carries the connection on.
+pub(crate) enum Layer {
+    Plain,
+    /// Ours.
+    Record(Box<Record>),
+    /// That of rustls.
+    Tls(Unbuffered),
 }
 
 impl Shard {
@@ -30,9 +39,10 @@ impl Shard {
         Self {
             plaintext: handover.plaintext,
             socket,
-            tls: match handover.transport {
-                Transport::Plain => None,
-                Transport::Tls(connection) => Some(connection),
+            layer: match handover.transport {
+                Transport::Plain => Layer::Plain,
+                Transport::Record(record) => Layer::Record(record),
+                Transport::Tls(connection) => Layer::Tls(Unbuffered::new(connection)),
             },
             ciphertext: handover.ciphertext,
             server_info: handover.server_info,
@@ -58,49 +68,47 @@ impl Shard {
 
     /// Writes `data` to the client.
     pub(crate) fn send(&mut self, data: &[u8]) {
-        let Some(tls) = &mut self.tls else { return self.socket.write_all(data).unwrap() };
-        let mut sealed = vec![0; data.len() + 1_000];
-        let UnbufferedStatus { discard, state } = tls.process_tls_records(&mut self.ciphertext);
-        let Ok(ConnectionState::WriteTraffic(mut traffic)) = state else {
-            panic!("something was left to say: {state:?}")
-        };
-        let len = traffic.encrypt(data, &mut sealed).unwrap();
-        assert_eq!(discard, 0);
-        self.socket.write_all(&sealed[..len]).unwrap();
+        let mut sealed = Vec::new();
+        match &mut self.layer {
+            Layer::Plain => sealed.extend_from_slice(data),
+            Layer::Record(record) => record.seal(data, &mut sealed).unwrap(),
+            Layer::Tls(connection) => connection.seal(data, &mut sealed).unwrap(),
+        }
+        self.socket.write_all(&sealed).unwrap();
     }
 
     /// Reads `len` bytes from the client: first what came with the hand-over.
     pub(crate) fn receive(&mut self, len: usize) -> Vec<u8> {
+        self.open();
         while self.plaintext.len() < len {
-            if self.tls.is_none() || !self.open_one() {
-                let mut bytes = [0; 4_096];
-                let received = uninterrupted(|| self.socket.read(&mut bytes)).unwrap();
-                assert_ne!(received, 0, "closed after {:?}", self.plaintext);
-                let to =
-                    if self.tls.is_some() { &mut self.ciphertext } else { &mut self.plaintext };
-                to.extend_from_slice(&bytes[..received]);
-            }
+            let mut bytes = [0; 4_096];
+            let received = uninterrupted(|| self.socket.read(&mut bytes)).unwrap();
+            assert_ne!(received, 0, "closed after {:?}", self.plaintext);
+            self.ciphertext.extend_from_slice(&bytes[..received]);
+            self.open();
         }
         self.plaintext.drain(..len).collect()
     }
 
-    /// Opens one record, if there is a whole one.
-    fn open_one(&mut self) -> bool {
-        let Some(tls) = &mut self.tls else { return false };
-        let UnbufferedStatus { discard, state } = tls.process_tls_records(&mut self.ciphertext);
-        let mut opened = false;
-        if let ConnectionState::ReadTraffic(mut records) = state.unwrap() {
-            while let Some(record) = records.next_record() {
-                self.plaintext.extend_from_slice(record.unwrap().payload);
+    /// Opens the records that are whole.
+    fn open(&mut self) {
+        let (plaintext, ciphertext) = (&mut self.plaintext, &mut self.ciphertext);
+        let mut answer = Vec::new();
+        let used = match &mut self.layer {
+            Layer::Plain => {
+                plaintext.extend_from_slice(ciphertext);
+                ciphertext.len()
             }
-            opened = true;
-        }
-        self.ciphertext.drain(..discard);
-        opened
-    }
-
-    /// The TLS connection, for those who want to go on without rustls' record layer.
-    pub(crate) fn into_tls(self) -> UnbufferedServerConnection {
-        *self.tls.unwrap()
+            Layer::Record(record) => {
+                let each = |_, piece: &[u8]| plaintext.extend_from_slice(piece);
+                record.open(ciphertext, Time::ZERO, &mut answer, each).unwrap().used
+            }
+            Layer::Tls(connection) => {
+                let each = |piece: &[u8]| plaintext.extend_from_slice(piece);
+                connection.open(ciphertext, &mut answer, each).unwrap().used
+            }
+        };
+        ciphertext.drain(..used);
+        self.socket.write_all(&answer).unwrap();
     }
 }

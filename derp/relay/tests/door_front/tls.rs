@@ -18,6 +18,7 @@ use crate::client::{
     read_to_end, request, tls,
 };
 use crate::relay::{NAME, Options, Relay, on_both};
+use crate::shard::Layer;
 use crate::uninterrupted::uninterrupted;
 
 /// DERP-1.2, DERP-1.3, check-T2, check-T4: both versions, with the meta certificate last, all
@@ -226,21 +227,51 @@ fn a_handshake_and_a_login_byte_by_byte() {
     });
 }
 
-/// The record layer of a shard may be its own: rustls gives the secrets away after the
-/// hand-over, which it refuses while anything is left to send.
+/// Design §3.3: TLS 1.3 leaves the front door with our own record layer, TLS 1.2 with rustls'.
 #[test]
-fn secrets_can_be_taken_after_the_hand_over() {
+fn the_version_decides_on_the_record_layer_behind_the_door() {
     on_both(|ip| {
         let relay = Relay::start(ip, Options::default());
         for spoken in [&version::TLS12, &version::TLS13] {
             let mut client = connect_tls(&relay, config_for(&relay, &[spoken]));
+            let (client_info, state) = login(&relay);
             client.write_all(&request("Derp-Fast-Start: 1\r\n")).unwrap();
-            client.write_all(&login(&relay).0).unwrap();
+            client.write_all(&client_info).unwrap();
+            read(&mut client, 45);
 
-            let connection = relay.shard().into_tls();
+            let mut shard = relay.shard();
 
-            let (_secrets, kernel) = connection.dangerous_into_kernel_connection().unwrap();
-            assert_eq!(Some(kernel.protocol_version()), client.conn.protocol_version());
+            let own = matches!(shard.layer, Layer::Record(_));
+            assert_eq!(own, client.conn.protocol_version() == Some(ProtocolVersion::TLSv1_3));
+            shard.greet(&mut client, state);
+        }
+    });
+}
+
+/// Design §3.3: keys that change during a login are followed, and an answer that rustls still
+/// has to give is not lost: then the connection stays with rustls.
+#[test]
+fn keys_may_change_during_a_login() {
+    on_both(|ip| {
+        let relay = Relay::start(ip, Options::default());
+        for (before_the_greeting, own) in [(true, true), (false, false)] {
+            let mut client = connect_tls(&relay, config_for(&relay, &[&version::TLS13]));
+            let (client_info, state) = login(&relay);
+            client.conn.complete_io(&mut client.sock).unwrap();
+            if before_the_greeting {
+                client.conn.refresh_traffic_keys().unwrap();
+            }
+            client.write_all(&request("Derp-Fast-Start: 1\r\n")).unwrap();
+            read(&mut client, 45);
+            if !before_the_greeting {
+                client.conn.refresh_traffic_keys().unwrap();
+            }
+            client.write_all(&client_info).unwrap();
+
+            let mut shard = relay.shard();
+
+            assert_eq!(matches!(shard.layer, Layer::Record(_)), own);
+            shard.greet(&mut client, state);
         }
     });
 }
