@@ -4,6 +4,8 @@
 //! Does not: use atomics, name metrics or forget: a counter without an increment site would be
 //! found by the test that walks the metric table.
 
+use std::time::Duration;
+
 use crate::drop_reason::{DropReason, PacketKind};
 
 /// Packets and their bytes, keys and headers not counted.
@@ -114,6 +116,39 @@ impl Drops {
     }
 }
 
+/// Upper bounds of the sojourn classes, in microseconds; the last class has none.
+pub const SOJOURN_BOUNDS: [u64; 12] =
+    [50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000];
+
+/// How long sent packets had been in the relay, from their read to the write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sojourn {
+    /// Packets per class; the class of [`SOJOURN_BOUNDS`] at the same place, and one above.
+    pub classes: [u64; SOJOURN_BOUNDS.len() + 1],
+    /// Sum of all times, in microseconds.
+    pub micros: u64,
+}
+
+impl Sojourn {
+    /// Counts one packet.
+    pub fn add(&mut self, span: Duration) {
+        let micros = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+        let class = SOJOURN_BOUNDS.partition_point(|bound| *bound < micros);
+        if let Some(count) = self.classes.get_mut(class) {
+            *count += 1;
+        }
+        self.micros = self.micros.saturating_add(micros);
+    }
+
+    fn plus(mut self, other: Self) -> Self {
+        for (mine, theirs) in self.classes.iter_mut().zip(other.classes) {
+            *mine += theirs;
+        }
+        self.micros += other.micros;
+        self
+    }
+}
+
 /// Everything one shard has counted since it started, and three gauges.
 ///
 /// At every instant `received = sent + dropped + waiting`, over all shards of a relay.
@@ -125,6 +160,12 @@ pub struct Counters {
     pub sent: ByKind,
     /// Packets lost.
     pub dropped: Drops,
+    /// Bytes of packets and frames that the core has copied: once per packet on its shortest way.
+    pub copied_bytes: u64,
+    /// How long the packets sent had been in the relay.
+    pub sojourn: Sojourn,
+    /// Senders that were not read from for a while, because their destination's queue was full.
+    pub push_backs: u64,
     /// Pings from clients.
     pub pings: u64,
     /// Pongs put into what is written.
@@ -181,6 +222,9 @@ impl Counters {
             received: self.received.plus(other.received),
             sent: self.sent.plus(other.sent),
             dropped: self.dropped.plus(other.dropped),
+            copied_bytes: self.copied_bytes + other.copied_bytes,
+            sojourn: self.sojourn.plus(other.sojourn),
+            push_backs: self.push_backs + other.push_backs,
             pings: self.pings + other.pings,
             pongs: self.pongs + other.pongs,
             pings_limited: self.pings_limited + other.pings_limited,

@@ -11,8 +11,12 @@ pub enum DropReason {
     UnknownDest,
     /// The destination left while the packet waited for it or was on its way to it.
     GoneDisconnected,
-    /// The destination's queue was full, and this packet was the oldest in it.
+    /// The destination's queue was full, and this packet the oldest of its longest flow.
     QueueHead,
+    /// All queues together held as much as they may, and this one more than its share.
+    QueueTotal,
+    /// The packet's flow had been delayed for too long at a stretch.
+    QueueDelay,
     /// The packet waited longer than the queue's age bound.
     QueueAge,
     /// The ring between the source's and the destination's shard was full.
@@ -21,10 +25,12 @@ pub enum DropReason {
 
 impl DropReason {
     /// All reasons, in the order of the metrics document.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::UnknownDest,
         Self::GoneDisconnected,
         Self::QueueHead,
+        Self::QueueTotal,
+        Self::QueueDelay,
         Self::QueueAge,
         Self::ShardRing,
     ];
@@ -36,6 +42,8 @@ impl DropReason {
             Self::UnknownDest => "unknown_dest",
             Self::GoneDisconnected => "gone_disconnected",
             Self::QueueHead => "queue_head",
+            Self::QueueTotal => "queue_total",
+            Self::QueueDelay => "queue_delay",
             Self::QueueAge => "queue_age",
             Self::ShardRing => "shard_ring",
         }

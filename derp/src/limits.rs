@@ -13,6 +13,10 @@ pub const DEFAULT_QUEUE_BYTES: usize = 2 * 1024 * 1024;
 /// Least that `queue_bytes` may be set to: two packets of the largest size.
 pub const MIN_QUEUE_BYTES: usize = 128 * 1024;
 
+/// Bytes that all queues may hold together, where nobody says what the machine has: a quarter of
+/// the smallest server that is sold.
+pub const DEFAULT_QUEUE_BYTES_TOTAL: usize = 256 * 1024 * 1024;
+
 /// Age at which a waiting packet is worthless: WireGuard has sent it again. Source: DERP-5.3.
 pub const DEFAULT_QUEUE_AGE: Duration = Duration::from_millis(500);
 
@@ -28,6 +32,29 @@ pub const MAX_DISCO_LANE_PACKET: usize = 2_048;
 
 /// Part of one write that disco may take before data, as a divisor. Ours.
 pub const DISCO_SHARE: usize = 4;
+
+/// Part of the free total that one queue may grow to, as a divisor. Ours: while an eighth is
+/// free, a queue may have its whole 2 MiB on a machine of 1 GiB; and the closer the total, the
+/// more the longest queues give up.
+pub const TOTAL_SHARE: usize = 8;
+
+/// Bytes that one flow sends before the next has its turn. Ours: one record's worth, half.
+pub const FLOW_TURN: usize = 8 * 1024;
+
+/// Delay that a flow's queue may have for good. Ours: a sender that can be held back is held
+/// back for less (see [`PUSH_BACK_TIME`]), so that only one that cannot loses packets.
+pub const DELAY_TARGET: Duration = Duration::from_millis(25);
+
+/// Time for which a flow's delay has to be above the target before a packet is dropped. Source:
+/// RFC 8289, section 4.3.
+pub const DELAY_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Longest time for which a sender is held back, and in which its receiver must be able to take
+/// what is too much. Source: docs/architecture.md, "Overload".
+pub const PUSH_BACK_TIME: Duration = Duration::from_millis(20);
+
+/// Time for which a sender must have sent to one destination only, to be held back for it.
+pub const SOLE_DESTINATION_TIME: Duration = Duration::from_millis(100);
 
 /// Memory that a waiting packet costs beside its bytes, charged to its queue, in bytes.
 pub const PACKET_OVERHEAD: usize = 32;
@@ -65,14 +92,19 @@ pub const HOME_SETTLE_TIME: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of data packets that may wait for one connection; at least [`MIN_QUEUE_BYTES`].
-    /// Worst case memory of a relay: this times its connections.
     pub queue_bytes: usize,
+    /// Bytes that all queues of one shard may hold together, in whole segments.
+    pub queue_bytes_total: usize,
     /// Age at which a waiting packet is dropped.
     pub queue_age: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { queue_bytes: DEFAULT_QUEUE_BYTES, queue_age: DEFAULT_QUEUE_AGE }
+        Self {
+            queue_bytes: DEFAULT_QUEUE_BYTES,
+            queue_bytes_total: DEFAULT_QUEUE_BYTES_TOTAL,
+            queue_age: DEFAULT_QUEUE_AGE,
+        }
     }
 }

@@ -1,106 +1,190 @@
-//! What waits for one connection: two lanes of whole packets, bounded in bytes and age.
+//! What waits for one connection: whole packets in two lanes, bounded in bytes, age and delay.
 //!
-//! Does: takes packets in the order they come, drops the oldest when a lane is full or a packet
-//! too old, and hands whole frames out, disco first. Counts every packet it loses.
-//! Does not: know who the connection is, or carry control frames; see `shard`.
+//! Does: takes packets, shares the receiver fairly between their sources, drops what there is no
+//! room or no time for, and hands whole frames out, disco first. Counts every packet it loses.
+//! Does not: know who the connection is, carry control frames, or slow anybody down; see `shard`.
 //!
 //! ```text
-//! offer --> disco lane  <= 64 KiB, 256 packets --+
-//!       \                                        +--> gather: disco up to a quarter, then data
-//!        -> data lane   <= queue_bytes ----------+
+//! offer --> disco lane             <= 64 KiB, 256 packets ---------+
+//!       \                                                          +--> gather: disco up to a
+//!        \        +-> flow 0  order kept, delay controlled --+     |    quarter, then data
+//!         +-> data+-> ...                                    +-----+
+//!                 +-> flow 63    <= queue_bytes together   --+ in turn
 //! ```
 //!
 //! Next on the packet path: the bytes that `gather` appends go to the socket.
 //! Spec: docs/protocol/derp.md, DERP-5.3 and DERP-5.5.
 
+mod delay;
+mod flows;
 mod lane;
+mod rate;
 mod segments;
 
-use crate::counters::{ByKind, Drops, Tally};
-use crate::drop_reason::PacketKind;
-use crate::frame;
+use std::time::Duration;
+
+use crate::counters::{Counters, Tally};
+use crate::drop_reason::{DropReason, PacketKind};
+use crate::hash::FlowId;
 use crate::key::NodePublic;
 use crate::limits::{
-    DISCO_LANE_BYTES, DISCO_LANE_PACKETS, DISCO_SHARE, Limits, MAX_DISCO_LANE_PACKET,
+    DISCO_LANE_BYTES, DISCO_LANE_PACKETS, DISCO_SHARE, Limits, MAX_DISCO_LANE_PACKET, TOTAL_SHARE,
 };
 use crate::time::Time;
 
-use lane::{Bounds, Lane};
+use flows::Flows;
+use lane::Lane;
+pub(crate) use lane::charge;
+use rate::Rate;
 pub use segments::Pool;
+
+/// A packet that is to wait.
+#[derive(Clone, Copy, Debug)]
+pub struct Offer<'a> {
+    /// Key of its sender.
+    pub source: &'a NodePublic,
+    /// The flow that its sender's packets wait in.
+    pub flow: FlowId,
+    /// The packet.
+    pub packet: &'a [u8],
+    /// When the relay received it.
+    pub since: Time,
+}
+
+/// Whole frames on their way into one record.
+#[derive(Debug)]
+pub struct Gathering<'a> {
+    /// Where they are appended.
+    pub out: &'a mut Vec<u8>,
+    /// Length that `out` had before the first.
+    pub start: usize,
+    /// Most bytes that are appended, unless the first frame alone is longer.
+    pub limit: usize,
+}
+
+impl Gathering<'_> {
+    /// Bytes gathered so far.
+    pub(crate) const fn len(&self) -> usize {
+        self.out.len() - self.start
+    }
+
+    /// Whether a frame of `len` bytes may be appended.
+    pub(crate) const fn fits(&self, len: usize) -> bool {
+        self.len() == 0 || self.len() + len <= self.limit
+    }
+}
 
 /// Packets waiting for one connection.
 #[derive(Debug, Default)]
 pub struct Queue {
     disco: Lane,
-    data: Lane,
+    data: Flows,
+    rate: Rate,
 }
 
-/// A point in both lanes: reached when all that was queued before it has left.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// A point in a queue: reached when what one source had queued before it has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
-    disco: u64,
-    data: u64,
+    flow: FlowId,
+    since: Time,
+}
+
+impl Mark {
+    /// The point behind everything of `flow` that was received by `since`.
+    #[must_use]
+    pub const fn new(flow: FlowId, since: Time) -> Self {
+        Self { flow, since }
+    }
 }
 
 impl Queue {
-    /// Puts a packet behind those that wait, and drops from the front what no longer fits.
+    /// Whether a packet of this kind and length waits in the disco lane.
+    #[must_use]
+    pub const fn takes_for_disco(kind: PacketKind, len: usize) -> bool {
+        matches!(kind, PacketKind::Disco) && len <= MAX_DISCO_LANE_PACKET
+    }
+
+    /// Puts a packet behind those of its source that wait, and drops what no longer fits: from
+    /// the front of the longest flow.
     ///
-    /// Copies `packet` once. Allocates only when the pool has no segment to spare.
+    /// Copies the packet once. Allocates only when the pool has no segment to spare.
     pub fn offer(
         &mut self,
-        source: &NodePublic,
-        packet: &[u8],
+        offer: Offer<'_>,
         now: Time,
         limits: &Limits,
         pool: &mut Pool,
-        drops: &mut Drops,
+        counters: &mut Counters,
     ) {
-        let kind = PacketKind::of(packet);
-        let head = frame::recv_head(source, packet.len());
-        let (lane, bounds) = if kind == PacketKind::Disco && packet.len() <= MAX_DISCO_LANE_PACKET {
-            (&mut self.disco, Bounds { bytes: DISCO_LANE_BYTES, packets: DISCO_LANE_PACKETS })
-        } else {
-            (&mut self.data, Bounds { bytes: limits.queue_bytes, packets: usize::MAX })
-        };
-        lane.expire(limits.queue_age, now, pool, drops);
-        lane.make_room(packet.len(), bounds, pool, drops);
-        lane.push(&head, packet, kind, now, pool);
+        let len = offer.packet.len();
+        let kind = PacketKind::of(offer.packet);
+        let Counters { dropped: drops, copied_bytes, .. } = counters;
+        // The part of the total that is free bounds every queue, so that long ones give way
+        // before short ones (Choudhury and Hahne's dynamic threshold).
+        let fair_share = pool.room(limits) / TOTAL_SHARE;
+        if Self::takes_for_disco(kind, len) {
+            let lane = &mut self.disco;
+            lane.expire(limits.queue_age, now, pool, drops);
+            while lane.is_over(charge(len), DISCO_LANE_BYTES, DISCO_LANE_PACKETS) {
+                lane.drop_front(DropReason::QueueHead, pool, drops);
+            }
+            if fair_share < charge(len) {
+                return drops.add(DropReason::QueueTotal, kind, len);
+            }
+            *copied_bytes += len as u64;
+            lane.push(offer, kind, pool);
+            return;
+        }
+        self.data.expire(offer.flow, limits.queue_age, now, pool, drops);
+        while self.data.charged() > 0 && self.data.charged() + charge(len) > limits.queue_bytes {
+            self.data.drop_longest(DropReason::QueueHead, pool, drops);
+        }
+        while self.data.charged() > 0
+            && self.data.charged() + charge(len) > pool.room(limits) / TOTAL_SHARE
+        {
+            self.data.drop_longest(DropReason::QueueTotal, pool, drops);
+        }
+        if pool.room(limits) / TOTAL_SHARE < charge(len) {
+            return drops.add(DropReason::QueueTotal, kind, len);
+        }
+        *copied_bytes += len as u64;
+        self.data.push(offer, kind, pool);
     }
 
-    /// Appends whole frames to `out` until it holds `budget` bytes; returns what it appended.
+    /// Appends whole frames to what is gathered, as many as fit; counts them as sent.
     ///
-    /// At least one frame is appended if one waits and `out` is empty, however small the budget.
-    /// Disco goes first, but takes at most a quarter of the budget while data waits.
+    /// Disco goes first, but takes at most a quarter of the room while data waits.
     pub fn gather(
         &mut self,
-        out: &mut Vec<u8>,
-        budget: usize,
+        to: &mut Gathering<'_>,
         limits: &Limits,
         now: Time,
         pool: &mut Pool,
-        drops: &mut Drops,
-    ) -> ByKind {
-        self.disco.expire(limits.queue_age, now, pool, drops);
-        self.data.expire(limits.queue_age, now, pool, drops);
-        let mut sent = ByKind::default();
-        let share = out.len() + budget.saturating_sub(out.len()) / DISCO_SHARE;
-        self.disco.pop_into(out, share, pool, &mut sent);
-        self.data.pop_into(out, budget, pool, &mut sent);
+        counters: &mut Counters,
+    ) {
+        let (before, limit) = (to.len(), to.limit);
+        self.disco.expire(limits.queue_age, now, pool, &mut counters.dropped);
+        to.limit = limit / DISCO_SHARE;
+        self.disco.gather(to, now, pool, counters);
+        to.limit = limit;
+        self.data.gather(to, limits.queue_age, now, pool, counters);
         // What data left over is free for the disco that its share held back.
-        self.disco.pop_into(out, budget, pool, &mut sent);
-        sent
+        self.disco.gather(to, now, pool, counters);
+        self.rate.add(to.len() - before, now);
     }
 
-    /// Drops everything that waits.
-    pub fn abandon(&mut self, pool: &mut Pool, drops: &mut Drops) {
-        self.disco.abandon(pool, drops);
-        self.data.abandon(pool, drops);
+    /// Drops everything that waits, because the receiver is gone.
+    pub fn abandon(&mut self, pool: &mut Pool, counters: &mut Counters) {
+        let drops = &mut counters.dropped;
+        self.disco.abandon(DropReason::GoneDisconnected, pool, drops);
+        self.data.abandon(DropReason::GoneDisconnected, pool, drops);
     }
 
-    /// Gives back the memory that a long queue grew to.
+    /// Forgets what the last connection was like, and gives back the memory that a long queue
+    /// grew to.
     fn rest(&mut self) {
         self.disco.rest();
-        self.data.rest();
+        self.rate = Rate::default();
     }
 
     /// Whether nothing waits.
@@ -109,7 +193,7 @@ impl Queue {
         self.disco.is_empty() && self.data.is_empty()
     }
 
-    /// Packets that wait, and their bytes.
+    /// Packets that wait, and their bytes. Walks all of them.
     #[must_use]
     pub fn waiting(&self) -> Tally {
         let mut sum = self.disco.waiting();
@@ -117,21 +201,22 @@ impl Queue {
         sum
     }
 
-    /// Memory held for what waits, in bytes, with the slack in its segments.
+    /// What the waiting data packets are charged with, in bytes: never more than `queue_bytes`.
     #[must_use]
-    pub fn held_bytes(&self) -> usize {
-        self.disco.held_bytes() + self.data.held_bytes()
+    pub const fn charged(&self) -> usize {
+        self.data.charged()
     }
 
-    /// The point behind everything that waits now.
+    /// Bytes that would leave within `span`, going by the last few milliseconds.
     #[must_use]
-    pub fn mark(&self) -> Mark {
-        Mark { disco: self.disco.pushed(), data: self.data.pushed() }
+    pub fn will_leave(&self, span: Duration, now: Time) -> usize {
+        self.rate.within(span, now)
     }
 
-    /// Whether everything that waited at `mark` has left, sent or dropped.
+    /// Whether everything that its source had queued at `mark` has left, sent or dropped.
     #[must_use]
     pub fn has_passed(&self, mark: Mark) -> bool {
-        self.disco.popped() >= mark.disco && self.data.popped() >= mark.data
+        let passed = |since: Option<Time>| since.is_none_or(|since| since > mark.since);
+        passed(self.disco.oldest()) && passed(self.data.oldest(mark.flow))
     }
 }

@@ -22,6 +22,8 @@ mod conn;
 mod control;
 mod inbound;
 mod outbound;
+mod push_back;
+mod staging;
 mod timers;
 
 use std::collections::VecDeque;
@@ -43,6 +45,7 @@ pub use batch::tally as tally_batch;
 pub use conn::Arrival;
 use conn::{Conn, Slots};
 pub use control::Message;
+use staging::Staging;
 use timers::Timer;
 
 /// Why a shard closed a connection by itself. Each is a value of a metric label.
@@ -89,6 +92,13 @@ pub struct Shard {
     outbox: VecDeque<(ShardId, Message)>,
     /// Packets to other shards, one batch each.
     batches: Vec<batch::Batch>,
+    staging: Staging,
+    /// Buffers of other shards' batches that are done with.
+    spent: Vec<(ShardId, Vec<u8>)>,
+    /// Connections that may be read from again.
+    resumed: Vec<ConnId>,
+    /// Until when senders are held back for a destination, soonest first.
+    held_until: VecDeque<(Time, ConnId)>,
     /// Connections that may have something to write, each once.
     ready: Vec<u32>,
     closed: VecDeque<(ConnId, CloseReason)>,
@@ -109,6 +119,10 @@ impl Shard {
             own: VecDeque::new(),
             outbox: VecDeque::new(),
             batches: (0..setup.shards).map(|_| batch::Batch::default()).collect(),
+            staging: Staging::default(),
+            spent: Vec::new(),
+            resumed: Vec::new(),
+            held_until: VecDeque::new(),
             ready: Vec::new(),
             closed: VecDeque::new(),
         }
@@ -129,21 +143,21 @@ impl Shard {
         self.timers.insert(login_deadline, Timer::Login(conn));
         self.counters.connections += 1;
         self.post(self.owner(&key), Message::Join { key, conn });
-        self.settle(directory);
+        self.settle(now, directory);
         conn
     }
 
     /// Lets go of a connection whose socket has ended. Unknown names are ignored, so that a
     /// shell may report an end that the shard already knows of.
-    pub fn detach(&mut self, conn: ConnId, directory: &impl Directory) {
+    pub fn detach(&mut self, conn: ConnId, now: Time, directory: &impl Directory) {
         self.remove(conn);
-        self.settle(directory);
+        self.settle(now, directory);
     }
 
     /// Takes one message off the control ring.
-    pub fn on_message(&mut self, message: Message, directory: &impl Directory) {
+    pub fn on_message(&mut self, message: Message, now: Time, directory: &impl Directory) {
         self.own.push_back(message);
-        self.settle(directory);
+        self.settle(now, directory);
     }
 
     /// The next message for the control ring of another shard.
@@ -189,13 +203,21 @@ impl Shard {
         for batch in &self.batches {
             sum.merge(batch.waiting());
         }
+        sum.merge(self.staging.waiting());
         sum
     }
 
     /// Memory held in queues and half frames, in bytes. Walks all connections.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
-        self.slots.iter().map(Conn::held_bytes).sum()
+        let half: usize = self.slots.iter().map(|conn| conn.half_frame.capacity()).sum();
+        self.pool.lent() + half
+    }
+
+    /// Says how many bytes the shell holds for connections of this shard, beside the queues: they
+    /// count towards the same total.
+    pub const fn set_held_outside(&mut self, bytes: usize) {
+        self.pool.set_outside(bytes);
     }
 
     /// Whether the connection has had its `ServerInfo` written.
@@ -223,9 +245,9 @@ impl Shard {
     }
 
     /// Works off the messages to this shard itself.
-    fn settle(&mut self, directory: &impl Directory) {
+    fn settle(&mut self, now: Time, directory: &impl Directory) {
         while let Some(message) = self.own.pop_front() {
-            self.obey(message, directory);
+            self.obey(message, now, directory);
         }
     }
 
@@ -244,7 +266,10 @@ impl Shard {
 
     fn remove(&mut self, name: ConnId) {
         let Some(mut conn) = self.slots.remove(name) else { return };
-        conn.abandon_queue(&mut self.pool, &mut self.counters.dropped);
+        conn.abandon_queue(&mut self.pool, &mut self.counters);
+        if let Some(push_back) = conn.push_back.take() {
+            self.release_all_of(*push_back, name);
+        }
         self.presence.forget(name.slot, &mut conn.sources);
         self.counters.connections -= 1;
         if conn.session.is_home() {

@@ -87,6 +87,8 @@ pub struct World {
     shards: Vec<Shard>,
     control: Vec<VecDeque<Message>>,
     data: BTreeMap<(ShardId, ShardId), VecDeque<Vec<u8>>>,
+    /// Per shard, what its clients have sent since its last turn.
+    arenas: Vec<Vec<u8>>,
 }
 
 impl World {
@@ -102,6 +104,7 @@ impl World {
             shards: (0..shards).map(|id| Shard::new(setup(id), now)).collect(),
             control: (0..shards).map(|_| VecDeque::new()).collect(),
             data: BTreeMap::new(),
+            arenas: (0..shards).map(|_| Vec::new()).collect(),
         };
         for shard in 0..shards {
             world.fill_rings(ShardId(shard));
@@ -139,7 +142,14 @@ impl World {
     /// Lets a client send bytes, as far as it is still connected.
     pub fn send(&mut self, client: usize, bytes: &[u8]) {
         let Some(conn) = self.clients.get(client).and_then(|client| client.conn) else { return };
-        self.shard(conn.shard.0).on_bytes(conn, bytes);
+        let (now, place) = (self.now, conn.shard.index());
+        let (Some(shard), Some(arena)) = (self.shards.get_mut(place), self.arenas.get_mut(place))
+        else {
+            return;
+        };
+        let start = arena.len();
+        arena.extend_from_slice(bytes);
+        shard.on_bytes(conn, arena, start..arena.len(), now, &self.directory);
         self.collect_closed(conn.shard);
     }
 
@@ -148,6 +158,14 @@ impl World {
         let mut bytes = Vec::new();
         frame::encode(Kind::SendPacket, &[to.as_bytes(), packet], &mut bytes);
         self.send(client, &bytes);
+    }
+
+    /// Whether the relay would read from a client now; what [`World::send`] sends, it has read.
+    #[must_use]
+    pub fn is_read_from(&self, client: usize) -> bool {
+        let conn = self.clients.get(client).and_then(|client| client.conn);
+        let shard = conn.and_then(|conn| self.shards.get(conn.shard.index()));
+        conn.zip(shard).is_some_and(|(conn, shard)| shard.read_allowance(conn) > 0)
     }
 
     /// Ends a client's connection from its side.
@@ -177,13 +195,16 @@ impl World {
             let batches = self.data.remove(&(ShardId(from), id)).unwrap_or_default();
             for batch in batches {
                 moved = true;
-                self.shard(shard).on_batch(&batch);
+                self.shard(shard).on_batch(ShardId(from), batch);
             }
         }
         for message in messages {
             moved = true;
             self.shard(shard).on_message(message);
         }
+        moved |= self.write_sockets(id);
+        self.end_turn(id);
+        // What had to wait for the packets of this turn.
         moved |= self.write_sockets(id);
         moved |= self.fill_rings(id);
         self.collect_closed(id);
@@ -211,6 +232,7 @@ impl World {
         self.now += span;
         for shard in 0..self.shards_len() {
             self.shard(shard).on_tick();
+            self.shard(shard).on_push_back_timeout();
             self.collect_closed(ShardId(shard));
         }
     }
@@ -285,7 +307,11 @@ impl World {
         let Some(client) = self.clients.iter_mut().find(|client| client.conn == Some(conn)) else {
             return false;
         };
-        let Some(shard) = self.shards.get_mut(conn.shard.index()) else { return false };
+        let place = conn.shard.index();
+        let (Some(shard), Some(arena)) = (self.shards.get_mut(place), self.arenas.get(place))
+        else {
+            return false;
+        };
         let mut took = false;
         loop {
             let room = client.socket_room.saturating_sub(client.socket.len());
@@ -297,11 +323,26 @@ impl World {
                 return took;
             }
             shard.on_written(conn, took, false, now);
-            shard.transmit(conn, &mut client.refused, WRITE_BUDGET, now);
+            shard.transmit(conn, arena, &mut client.refused, WRITE_BUDGET, now);
             if client.refused.is_empty() {
                 return took;
             }
         }
+    }
+
+    fn end_turn(&mut self, id: ShardId) {
+        let now = self.now;
+        let (Some(shard), Some(arena)) =
+            (self.shards.get_mut(id.index()), self.arenas.get_mut(id.index()))
+        else {
+            return;
+        };
+        shard.end_turn(arena, now);
+        arena.clear();
+        // Real shells give these back; here each batch gets a new one.
+        while shard.poll_spent().is_some() {}
+        // Clients here send whenever the test says so.
+        while shard.poll_resumed().is_some() {}
     }
 
     fn fill_rings(&mut self, id: ShardId) -> bool {
@@ -358,20 +399,20 @@ impl Bound<'_> {
         self.shard.attach(arrival, self.now, self.directory)
     }
 
-    fn on_bytes(&mut self, conn: ConnId, bytes: &[u8]) {
-        self.shard.on_bytes(conn, bytes, self.now, self.directory);
-    }
-
     fn detach(&mut self, conn: ConnId) {
-        self.shard.detach(conn, self.directory);
+        self.shard.detach(conn, self.now, self.directory);
     }
 
-    fn on_batch(&mut self, batch: &[u8]) {
-        self.shard.on_batch(batch, self.now);
+    fn on_batch(&mut self, from: ShardId, batch: Vec<u8>) {
+        self.shard.on_batch(from, batch, self.now);
+    }
+
+    fn on_push_back_timeout(&mut self) {
+        self.shard.on_push_back_timeout(self.now);
     }
 
     fn on_message(&mut self, message: Message) {
-        self.shard.on_message(message, self.directory);
+        self.shard.on_message(message, self.now, self.directory);
     }
 
     fn on_tick(&mut self) {

@@ -398,6 +398,7 @@ fn old_packets_are_dropped() {
     world.send_packet(a, &key(2), b"first: gathered, and refused by the socket");
     world.settle();
     world.send_packet(a, &key(2), b"old");
+    world.settle();
     world.advance(Duration::from_millis(501));
     world.send_packet(a, &key(2), b"new");
     world.clients[b].socket_room = usize::MAX;
@@ -418,6 +419,7 @@ fn data_cannot_push_disco_out() {
     for _ in 0..5_000 {
         world.send_packet(a, &key(2), &[0; 1_400]);
     }
+    world.settle();
     world.clients[b].socket_room = usize::MAX;
     world.settle();
     let arrived = packets(&world.read(b));

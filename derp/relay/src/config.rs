@@ -14,11 +14,12 @@ use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use derp::limits::{Limits, MIN_QUEUE_BYTES};
+use derp::limits::{DEFAULT_QUEUE_BYTES_TOTAL, Limits, MIN_QUEUE_BYTES};
 use hyper::header::HeaderValue;
 
 pub use keys::{AccessMode, Keys, LogFormat, LogLevel, TlsMode, VARIABLE_PREFIX};
 
+use crate::memory;
 use crate::settings::{self, FileError, Listen, VariableError};
 use crate::tls::certificate::{PemPair, Source};
 
@@ -30,6 +31,15 @@ pub const DEFAULT_HANDSHAKES_PER_ADDRESS: usize = 256;
 
 /// Most packet threads: one per core of the largest hosts.
 pub const MAX_SHARDS: u16 = 256;
+
+const MIB: usize = 1024 * 1024;
+
+/// Least that `queue_bytes_total` may be set to: one shard's clients can then still get a packet
+/// of the largest size each.
+pub const MIN_QUEUE_BYTES_TOTAL: usize = 8 * MIB;
+
+/// Part of the memory that queues may take unless told otherwise, as a divisor.
+const MEMORY_SHARE: usize = 4;
 
 /// Bounds of `queue_age`: below, every packet dies in a busy moment; above, TCP inside the
 /// tunnel has long sent it again.
@@ -306,6 +316,17 @@ fn limits(keys: &Keys, faults: &mut Vec<String>) -> Limits {
         }
         limits.queue_bytes = size.0;
     }
+    limits.queue_bytes_total = match keys.queue_bytes_total {
+        Some(size) => {
+            if size.0 < MIN_QUEUE_BYTES_TOTAL {
+                faults.push(format!("queue_bytes_total: {size} is too little; at least 8MiB"));
+            }
+            size.0
+        }
+        None => memory::available().map_or(DEFAULT_QUEUE_BYTES_TOTAL, |bytes| {
+            (bytes / MEMORY_SHARE / MIB * MIB).max(MIN_QUEUE_BYTES_TOTAL)
+        }),
+    };
     if let Some(age) = keys.queue_age {
         let (least, most) = QUEUE_AGE_BOUNDS;
         if !(least..=most).contains(&age.0) {

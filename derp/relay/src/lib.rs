@@ -19,6 +19,7 @@
 //! | [`probe`] | tries a relay as a client would |
 //! | `status` | `/metrics`, `/health`, `/ready` |
 //! | [`socket`] | listening sockets and descriptors |
+//! | `memory` | how much memory the machine has for us |
 //! | [`settings`] | durations, sizes and files of settings, for every program here |
 //! | [`logging`] | log lines |
 //! | [`cli`] | the commands of the program |
@@ -33,6 +34,7 @@ pub mod door;
 pub mod handover;
 pub mod identity;
 pub mod logging;
+mod memory;
 pub mod metrics;
 pub mod probe;
 pub mod relay;

@@ -6,6 +6,7 @@
 //! Names, labels and help are in `table`; `docs/metrics.md` is held equal to it by a test.
 
 mod collect;
+mod histogram;
 mod table;
 
 use std::sync::Arc;
@@ -49,12 +50,18 @@ impl Sources {
             match metric.kind {
                 Kind::Counter => recorder.describe_counter(metric.name.into(), None, help),
                 Kind::Gauge => recorder.describe_gauge(metric.name.into(), None, help),
+                Kind::Histogram => {}
             }
         }
-        for sample in collect::collect(self) {
+        let (samples, sojourn) = collect::collect(self);
+        for sample in samples {
             record(&recorder, &sample);
         }
-        recorder.handle().render()
+        let mut text = recorder.handle().render();
+        if let Some(metric) = table::find(table::SOJOURN) {
+            histogram::render(metric.name, metric.help, &sojourn, &mut text);
+        }
+        text
     }
 }
 
@@ -79,5 +86,6 @@ fn record(recorder: &impl Recorder, sample: &Sample) {
         )]
         Kind::Counter => recorder.register_counter(&key, &metadata).absolute(sample.value as u64),
         Kind::Gauge => recorder.register_gauge(&key, &metadata).set(sample.value),
+        Kind::Histogram => tracing::error!(name = sample.name, "a histogram has no one number"),
     }
 }

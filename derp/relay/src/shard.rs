@@ -13,6 +13,7 @@
 //!
 //! A connection stays on its shard. Next on the packet path: `derp::shard`.
 
+mod arena;
 mod directory;
 mod link;
 mod mailbox;
@@ -38,6 +39,10 @@ use thread::Thread;
 
 /// Busy shares that differ by less count as equal, in thousandths of a core.
 const BUSY_STEP: u64 = 50;
+
+/// Least part of the total of all queues that a shard gets, in bytes: an eighth of it is still
+/// more than the largest packet.
+const MIN_QUEUE_PART: usize = 1024 * 1024;
 
 /// What the shards of one relay need to know at their start.
 #[derive(Clone, Copy, Debug)]
@@ -77,10 +82,14 @@ pub(crate) fn start(settings: ShardSettings) -> io::Result<(Shards, Threads)> {
         polls.push(poll);
     }
     let mailboxes: Arc<[Mailbox]> = mailboxes.into();
-    let mut threads = Vec::new();
+    let mut limits = settings.limits;
+    // Each shard keeps to its part by itself, so that none has to ask another.
+    let part = limits.queue_bytes_total / usize::from(settings.shards.max(1));
+    limits.queue_bytes_total = part.max(MIN_QUEUE_PART);
+    let shards = Shards { mailboxes: Arc::clone(&mailboxes), stopping: Arc::clone(&stopping) };
+    let mut threads = Threads(Vec::new());
     for (id, poll) in (0..settings.shards).zip(polls) {
-        let setup =
-            Setup { id: ShardId(id), shards: settings.shards, limits: settings.limits, seed };
+        let setup = Setup { id: ShardId(id), shards: settings.shards, limits, seed };
         let thread = Thread::new(
             setup,
             poll,
@@ -89,10 +98,18 @@ pub(crate) fn start(settings: ShardSettings) -> io::Result<(Shards, Threads)> {
             Arc::clone(&stopping),
             epoch,
         );
-        threads
-            .push(std::thread::Builder::new().name(format!("shard-{id}")).spawn(|| thread.run())?);
+        let name = format!("shard-{id}");
+        match std::thread::Builder::new().name(name).spawn(|| thread.run()) {
+            Ok(handle) => threads.0.push(handle),
+            Err(error) => {
+                // Half a relay is none: those that run already end.
+                shards.stop();
+                threads.join();
+                return Err(error);
+            }
+        }
     }
-    Ok((Shards { mailboxes, stopping }, Threads(threads)))
+    Ok((shards, threads))
 }
 
 impl Shards {

@@ -266,7 +266,13 @@ fn families(scrape: &str) -> BTreeMap<String, Family> {
                 .0
                 .split_once('{')
                 .unwrap_or((line.split(' ').next().unwrap(), "}"));
-            let family = families.entry(name.to_owned()).or_default();
+            // A histogram's samples are named after what they are of it.
+            let of_histogram = ["_bucket", "_sum", "_count"]
+                .iter()
+                .filter_map(|end| name.strip_suffix(end))
+                .find(|name| families.get(*name).is_some_and(|family| family.kind == "histogram"));
+            let name = of_histogram.unwrap_or(name).to_owned();
+            let family = families.entry(name).or_default();
             let pairs = labels.trim_end_matches('}').split(',').filter(|pair| !pair.is_empty());
             for (place, pair) in pairs.enumerate() {
                 let (label, value) = pair.split_once('=').unwrap();
@@ -285,6 +291,7 @@ const fn word(kind: Kind) -> &'static str {
     match kind {
         Kind::Counter => "counter",
         Kind::Gauge => "gauge",
+        Kind::Histogram => "histogram",
     }
 }
 

@@ -1,29 +1,26 @@
 //! One lane of a queue: whole frames in the order they came.
 //!
 //! Does: keeps the frames' bytes in wire form, end to end, beside a short note per frame.
-//! Does not: choose a lane or know of the other one.
+//! Does not: choose a lane or know of the others.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::segments::{Pool, Segments};
-use crate::counters::{ByKind, Drops, Tally};
+use super::{Gathering, Offer};
+use crate::counters::{Counters, Drops, Tally};
 use crate::drop_reason::{DropReason, PacketKind};
-use crate::frame::RECV_HEAD_LEN;
+use crate::frame::{self, RECV_HEAD_LEN};
 use crate::limits::PACKET_OVERHEAD;
 use crate::time::Time;
 
-/// What a lane may hold.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
-    /// Bytes of frames, each charged with [`PACKET_OVERHEAD`].
-    pub(super) bytes: usize,
-    /// Frames.
-    pub(super) packets: usize,
-}
-
 /// Notes for which an empty lane keeps room: 4 KiB.
 const KEPT_NOTES: usize = 256;
+
+/// What a waiting packet of `packet_len` bytes is charged with: its frame and its note.
+pub(crate) const fn charge(packet_len: usize) -> usize {
+    RECV_HEAD_LEN + packet_len + PACKET_OVERHEAD
+}
 
 /// The note of one frame.
 #[derive(Clone, Copy, Debug)]
@@ -34,11 +31,11 @@ struct Waiting {
 }
 
 impl Waiting {
-    fn packet_len(&self) -> usize {
+    const fn packet_len(self) -> usize {
         self.packet_len as usize
     }
 
-    fn wire_len(&self) -> usize {
+    const fn wire_len(self) -> usize {
         RECV_HEAD_LEN + self.packet_len()
     }
 }
@@ -47,82 +44,81 @@ impl Waiting {
 pub(super) struct Lane {
     bytes: Segments,
     packets: VecDeque<Waiting>,
-    popped: u64,
 }
 
 impl Lane {
-    /// Puts one frame, `head` and `packet`, at the end.
-    pub(super) fn push(
-        &mut self,
-        head: &[u8; RECV_HEAD_LEN],
-        packet: &[u8],
-        kind: PacketKind,
-        now: Time,
-        pool: &mut Pool,
-    ) {
+    /// Puts one frame at the end.
+    pub(super) fn push(&mut self, offer: Offer<'_>, kind: PacketKind, pool: &mut Pool) {
         // A frame that `frame::decode` let through has at most 65,536 bytes of packet.
-        let packet_len = u32::try_from(packet.len()).unwrap_or(u32::MAX);
-        self.bytes.push(head, pool);
-        self.bytes.push(packet, pool);
-        self.packets.push_back(Waiting { since: now, packet_len, kind });
+        let packet_len = u32::try_from(offer.packet.len()).unwrap_or(u32::MAX);
+        self.bytes.push(&frame::recv_head(offer.source, offer.packet.len()), pool);
+        self.bytes.push(offer.packet, pool);
+        self.packets.push_back(Waiting { since: offer.since, packet_len, kind });
     }
 
-    /// Drops from the front until a packet of `packet_len` bytes fits into `bounds`.
-    pub(super) fn make_room(
-        &mut self,
-        packet_len: usize,
-        bounds: Bounds,
-        pool: &mut Pool,
-        drops: &mut Drops,
-    ) {
-        let arriving = RECV_HEAD_LEN + packet_len + PACKET_OVERHEAD;
-        while !self.packets.is_empty()
-            && (self.charged() + arriving > bounds.bytes || self.packets.len() >= bounds.packets)
-        {
-            self.drop_front(DropReason::QueueHead, pool, drops);
-        }
+    /// Whether `arriving` more bytes of charge would be more than the lane may hold.
+    pub(super) fn is_over(&self, arriving: usize, bytes: usize, packets: usize) -> bool {
+        !self.is_empty() && (self.charged() + arriving > bytes || self.packets.len() >= packets)
     }
 
     /// Drops from the front what has waited for longer than `age`.
     pub(super) fn expire(&mut self, age: Duration, now: Time, pool: &mut Pool, drops: &mut Drops) {
-        while self.packets.front().is_some_and(|front| now.since(front.since) > age) {
+        while self.oldest().is_some_and(|since| now.since(since) > age) {
             self.drop_front(DropReason::QueueAge, pool, drops);
         }
     }
 
-    /// Drops everything, because the receiver is gone.
-    pub(super) fn abandon(&mut self, pool: &mut Pool, drops: &mut Drops) {
+    /// Drops everything.
+    pub(super) fn abandon(&mut self, reason: DropReason, pool: &mut Pool, drops: &mut Drops) {
         while !self.packets.is_empty() {
-            self.drop_front(DropReason::GoneDisconnected, pool, drops);
+            self.drop_front(reason, pool, drops);
         }
     }
 
-    /// Moves whole frames from the front to `out` while it stays within `limit` bytes; the first
-    /// into an empty `out` always goes.
-    pub(super) fn pop_into(
+    /// Moves whole frames from the front, as many as fit.
+    pub(super) fn gather(
+        &mut self,
+        to: &mut Gathering<'_>,
+        now: Time,
+        pool: &mut Pool,
+        counters: &mut Counters,
+    ) {
+        while self.next_len().is_some_and(|len| to.fits(len)) {
+            self.send_front(to.out, now, pool, counters);
+        }
+    }
+
+    /// Moves the first frame to the end of `out`.
+    pub(super) fn send_front(
         &mut self,
         out: &mut Vec<u8>,
-        limit: usize,
+        now: Time,
         pool: &mut Pool,
-        sent: &mut ByKind,
+        counters: &mut Counters,
     ) {
-        while let Some(front) = self.packets.front().copied() {
-            if !out.is_empty() && out.len() + front.wire_len() > limit {
-                break;
-            }
-            self.packets.pop_front();
-            self.popped += 1;
-            self.bytes.pop_into(front.wire_len(), out, pool);
-            sent.add(front.kind, front.packet_len());
-        }
+        let Some(front) = self.packets.pop_front() else { return };
+        self.bytes.pop_into(front.wire_len(), out, pool);
+        counters.copied_bytes += u64::from(front.packet_len);
+        counters.sent.add(front.kind, front.packet_len());
+        counters.sojourn.add(now.since(front.since));
     }
 
-    fn drop_front(&mut self, reason: DropReason, pool: &mut Pool, drops: &mut Drops) {
+    /// Drops the first frame.
+    pub(super) fn drop_front(&mut self, reason: DropReason, pool: &mut Pool, drops: &mut Drops) {
         if let Some(front) = self.packets.pop_front() {
-            self.popped += 1;
             self.bytes.skip(front.wire_len(), pool);
             drops.add(reason, front.kind, front.packet_len());
         }
+    }
+
+    /// Bytes of the first frame, on the wire.
+    pub(super) fn next_len(&self) -> Option<usize> {
+        self.packets.front().map(|front| front.wire_len())
+    }
+
+    /// When the first frame was received.
+    pub(super) fn oldest(&self) -> Option<Time> {
+        self.packets.front().map(|front| front.since)
     }
 
     /// Gives back the memory that many frames took for their notes.
@@ -134,14 +130,9 @@ impl Lane {
         self.packets.is_empty()
     }
 
-    /// Frames ever put in.
-    pub(super) fn pushed(&self) -> u64 {
-        self.popped + self.packets.len() as u64
-    }
-
-    /// Frames that ever left, sent or dropped.
-    pub(super) const fn popped(&self) -> u64 {
-        self.popped
+    /// Whether exactly one frame waits.
+    pub(super) fn is_single(&self) -> bool {
+        self.packets.len() == 1
     }
 
     pub(super) fn waiting(&self) -> Tally {
@@ -152,11 +143,8 @@ impl Lane {
         sum
     }
 
-    pub(super) fn held_bytes(&self) -> usize {
-        self.bytes.held() + self.packets.capacity() * size_of::<Waiting>()
-    }
-
-    fn charged(&self) -> usize {
+    /// What the frames are charged with together, in bytes.
+    pub(super) fn charged(&self) -> usize {
         self.bytes.len() + self.packets.len() * PACKET_OVERHEAD
     }
 }

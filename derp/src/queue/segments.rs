@@ -7,6 +7,8 @@
 use std::collections::VecDeque;
 
 use super::Queue;
+use super::lane::Lane;
+use crate::limits::Limits;
 
 /// Bytes in the segments that a short queue uses.
 const SMALL: usize = 4 * 1024;
@@ -21,19 +23,40 @@ const LARGE_FROM: usize = 4 * SMALL;
 const KEPT_SMALL: usize = 256;
 const KEPT_LARGE: usize = 64;
 
-/// Empty queues that a pool keeps.
+/// Empty queues and lanes that a pool keeps of each.
 const KEPT_QUEUES: usize = 256;
 
-/// Empty segments and queues of one shard, kept for the next connection that needs them.
+/// The segments, lanes and queues of one shard: what is lent out, and what is kept for the next
+/// connection that needs it.
 #[derive(Debug, Default)]
 pub struct Pool {
     small: Vec<Box<[u8]>>,
     large: Vec<Box<[u8]>>,
+    lanes: Vec<Lane>,
     #[expect(clippy::vec_box, reason = "the box moves between here and its connection")]
     queues: Vec<Box<Queue>>,
+    lent: usize,
+    /// Bytes that the shell holds for the same connections and charges to the same total.
+    outside: usize,
 }
 
 impl Pool {
+    /// Bytes in segments that are lent out: filled or not, they are charged whole.
+    #[must_use]
+    pub const fn lent(&self) -> usize {
+        self.lent
+    }
+
+    /// Says how many bytes are held elsewhere on account of the same total.
+    pub const fn set_outside(&mut self, bytes: usize) {
+        self.outside = bytes;
+    }
+
+    /// Bytes that are left of this shard's part of the total.
+    pub(super) const fn room(&self, limits: &Limits) -> usize {
+        limits.queue_bytes_total.saturating_sub(self.lent + self.outside)
+    }
+
     /// An empty queue.
     pub fn take_queue(&mut self) -> Box<Queue> {
         self.queues.pop().unwrap_or_default()
@@ -47,12 +70,25 @@ impl Pool {
         }
     }
 
+    pub(super) fn take_lane(&mut self) -> Lane {
+        self.lanes.pop().unwrap_or_default()
+    }
+
+    pub(super) fn give_lane(&mut self, mut lane: Lane) {
+        if self.lanes.len() < KEPT_QUEUES {
+            lane.rest();
+            self.lanes.push(lane);
+        }
+    }
+
     fn take(&mut self, size: usize) -> Box<[u8]> {
+        self.lent += size;
         let kept = if size == SMALL { self.small.pop() } else { self.large.pop() };
         kept.unwrap_or_else(|| vec![0; size].into_boxed_slice())
     }
 
     fn give(&mut self, segment: Box<[u8]>) {
+        self.lent -= segment.len();
         let (kept, most) = if segment.len() == SMALL {
             (&mut self.small, KEPT_SMALL)
         } else {
@@ -72,7 +108,6 @@ pub(super) struct Segments {
     /// Bytes filled in the last segment.
     tail: usize,
     len: usize,
-    held: usize,
 }
 
 impl Segments {
@@ -83,7 +118,6 @@ impl Segments {
                 Some(last) if self.tail < last.len() => last.get_mut(self.tail..),
                 Some(_) | None => {
                     let size = if self.len < LARGE_FROM { SMALL } else { LARGE };
-                    self.held += size;
                     self.tail = 0;
                     self.list.push_back(pool.take(size));
                     continue;
@@ -131,7 +165,6 @@ impl Segments {
     fn release_front(&mut self, pool: &mut Pool) {
         self.head = 0;
         if let Some(segment) = self.list.pop_front() {
-            self.held -= segment.len();
             pool.give(segment);
         }
         if self.list.is_empty() {
@@ -141,11 +174,6 @@ impl Segments {
 
     pub(super) const fn len(&self) -> usize {
         self.len
-    }
-
-    /// Bytes of memory held, filled or not.
-    pub(super) const fn held(&self) -> usize {
-        self.held
     }
 }
 
@@ -178,7 +206,7 @@ mod tests {
                 prop_assert_eq!(run.len(), model.len());
             }
             run.skip(model.len(), &mut pool);
-            prop_assert_eq!((run.len(), run.held()), (0, 0));
+            prop_assert_eq!((run.len(), pool.lent()), (0, 0));
         }
     }
 }

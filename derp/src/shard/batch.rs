@@ -9,20 +9,26 @@
 //! 0       4     slot        of the receiving connection
 //! 4       4     generation  of that slot
 //! 8       4     packet_len  top bit: the receiver has to note the source
-//! 12      32    source      key of the sender
-//! 44      n     packet
+//! 12      4     slot        of the sending connection
+//! 16      4     generation  of that slot
+//! 20      1     flow        that the packet waits in
+//! 21      32    source      key of the sender
+//! 53      n     packet
 //! ```
 
 use std::mem;
 
 use super::Shard;
+use super::inbound::Sender;
+use super::staging::End;
 use crate::counters::Tally;
+use crate::hash::FlowId;
 use crate::id::{ConnId, ShardId};
 use crate::key::{KEY_LEN, NodePublic};
 use crate::route::Route;
 use crate::time::Time;
 
-const HEAD_LEN: usize = 12 + KEY_LEN;
+const HEAD_LEN: usize = 21 + KEY_LEN;
 
 /// Marks a packet whose receiver has to note its source. Packet lengths end far below.
 const FIRST: u32 = 1 << 31;
@@ -36,7 +42,7 @@ pub(super) struct Batch {
 
 impl Batch {
     /// Appends a packet, unless the ring has no room for it.
-    pub(super) fn push(&mut self, route: Route, source: &NodePublic, packet: &[u8]) -> bool {
+    pub(super) fn push(&mut self, route: Route, sender: &Sender, packet: &[u8]) -> bool {
         if self.bytes.len() + HEAD_LEN + packet.len() > self.room {
             return false;
         }
@@ -47,7 +53,10 @@ impl Batch {
         self.bytes.extend_from_slice(&route.conn.slot.to_le_bytes());
         self.bytes.extend_from_slice(&route.conn.generation.to_le_bytes());
         self.bytes.extend_from_slice(&len.to_le_bytes());
-        self.bytes.extend_from_slice(source.as_bytes());
+        self.bytes.extend_from_slice(&sender.conn.slot.to_le_bytes());
+        self.bytes.extend_from_slice(&sender.conn.generation.to_le_bytes());
+        self.bytes.push(sender.flow.0);
+        self.bytes.extend_from_slice(sender.key.as_bytes());
         self.bytes.extend_from_slice(packet);
         self.waiting.add(packet.len());
         true
@@ -84,14 +93,24 @@ impl Shard {
         }
     }
 
-    /// Delivers a batch that another shard sent.
-    pub fn on_batch(&mut self, mut bytes: &[u8], now: Time) {
-        while let Some((entry, rest)) = Entry::split(bytes) {
+    /// Delivers a batch that another shard sent. Its buffer comes back by `poll_spent`.
+    pub fn on_batch(&mut self, from: ShardId, batch: Vec<u8>, now: Time) {
+        let buffer = self.staging.next_side();
+        let mut rest = &batch[..];
+        while let Some((entry, later)) = Entry::split(rest, from) {
+            rest = later;
             let to =
                 ConnId { shard: self.setup.id, slot: entry.slot, generation: entry.generation };
-            self.deliver(to, &entry.source, entry.packet, entry.first, now);
-            bytes = rest;
+            let route = Route { conn: to, first: entry.first };
+            let end = End { buffer, at: batch.len() - rest.len() };
+            self.deliver(route, &entry.sender, entry.packet, end, now);
         }
+        self.staging.keep_side(batch, Some(from));
+    }
+
+    /// The next buffer of a batch that is done with, and the shard it came from.
+    pub fn poll_spent(&mut self) -> Option<(ShardId, Vec<u8>)> {
+        self.spent.pop()
     }
 }
 
@@ -100,20 +119,27 @@ struct Entry<'a> {
     slot: u32,
     generation: u32,
     first: bool,
-    source: NodePublic,
+    sender: Sender,
     packet: &'a [u8],
 }
 
 impl<'a> Entry<'a> {
-    /// Splits the first packet off a batch.
-    fn split(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
+    /// Splits the first packet off a batch of the shard `from`.
+    fn split(bytes: &'a [u8], from: ShardId) -> Option<(Self, &'a [u8])> {
         let (slot, rest) = split_u32(bytes)?;
         let (generation, rest) = split_u32(rest)?;
         let (len, rest) = split_u32(rest)?;
-        let (source, rest) = rest.split_first_chunk::<KEY_LEN>()?;
+        let (sender_slot, rest) = split_u32(rest)?;
+        let (sender_generation, rest) = split_u32(rest)?;
+        let (flow, rest) = rest.split_first()?;
+        let (key, rest) = rest.split_first_chunk::<KEY_LEN>()?;
         let (packet, rest) = rest.split_at_checked((len & !FIRST) as usize)?;
-        let source = NodePublic::from_bytes(*source);
-        Some((Self { slot, generation, first: len & FIRST != 0, source, packet }, rest))
+        let sender = Sender {
+            conn: ConnId { shard: from, slot: sender_slot, generation: sender_generation },
+            key: NodePublic::from_bytes(*key),
+            flow: FlowId(*flow),
+        };
+        Some((Self { slot, generation, first: len & FIRST != 0, sender, packet }, rest))
     }
 }
 
@@ -127,7 +153,7 @@ fn split_u32(bytes: &[u8]) -> Option<(u32, &[u8])> {
 #[must_use]
 pub fn tally(mut batch: &[u8]) -> Tally {
     let mut sum = Tally::default();
-    while let Some((entry, rest)) = Entry::split(batch) {
+    while let Some((entry, rest)) = Entry::split(batch, ShardId(0)) {
         sum.add(entry.packet.len());
         batch = rest;
     }

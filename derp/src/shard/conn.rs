@@ -3,9 +3,11 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::counters::{Drops, Tally};
+use super::push_back::{Aim, PushBack};
+use super::staging::Chain;
+use crate::counters::{Counters, Tally};
 use crate::frame::PING_LEN;
-use crate::hash::Seed;
+use crate::hash::{FlowId, Seed};
 use crate::id::{ConnId, ShardId};
 use crate::key::NodePublic;
 use crate::presence::Sources;
@@ -43,7 +45,7 @@ pub(super) enum Standing {
     },
 }
 
-/// A `PeerGone` that waits until the packets queued before it have left.
+/// A `PeerGone` that waits until the packets received before it have left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Farewell {
     pub(super) key: NodePublic,
@@ -71,7 +73,13 @@ pub(super) struct Conn {
     pub(super) farewells: VecDeque<Farewell>,
     pub(super) keep_alive: Duration,
     pub(super) keep_alive_due: bool,
+    /// Packets of this turn, where they were received; newer than those in the queue.
+    pub(super) staged: Chain,
     pub(super) queue: Option<Box<Queue>>,
+    /// The flow that packets from here wait in.
+    pub(super) flow: FlowId,
+    pub(super) aim: Aim,
+    pub(super) push_back: Option<Box<PushBack>>,
     /// On the shard's list of connections that may have something to write.
     pub(super) ready: bool,
     /// When the socket last took something, if it refuses to take more.
@@ -97,7 +105,11 @@ impl Conn {
             farewells: VecDeque::new(),
             keep_alive: arrival.keep_alive,
             keep_alive_due: false,
+            staged: Chain::default(),
             queue: None,
+            flow: seed.flow(&arrival.key),
+            aim: Aim::new(),
+            push_back: None,
             ready: false,
             blocked_since: None,
             stall_timer: false,
@@ -112,14 +124,14 @@ impl Conn {
         self.queue.as_ref().map(|queue| queue.waiting()).unwrap_or_default()
     }
 
-    pub(super) fn held_bytes(&self) -> usize {
-        let queued = self.queue.as_ref().map_or(0, |queue| queue.held_bytes());
-        queued + self.half_frame.capacity()
+    /// What waits here for the client, in bytes as charged to its queue.
+    pub(super) fn held_charge(&self) -> usize {
+        self.queue.as_ref().map_or(0, |queue| queue.charged()) + self.staged.bytes
     }
 
-    pub(super) fn abandon_queue(&mut self, pool: &mut Pool, drops: &mut Drops) {
+    pub(super) fn abandon_queue(&mut self, pool: &mut Pool, counters: &mut Counters) {
         if let Some(mut queue) = self.queue.take() {
-            queue.abandon(pool, drops);
+            queue.abandon(pool, counters);
             pool.give_queue(queue);
         }
     }

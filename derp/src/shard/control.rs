@@ -21,6 +21,7 @@ use crate::presence::{Noted, Presence};
 use crate::queue::Mark;
 use crate::registry::Departure;
 use crate::route::Directory;
+use crate::time::Time;
 
 /// One message between shards, or from a shard to itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +54,20 @@ pub enum Message {
         /// Whether it is the active one.
         active: bool,
     },
+    /// To the shard of `sender`: do not read from it while it sends to `to` only.
+    PushBack {
+        /// The sending connection.
+        sender: ConnId,
+        /// The one whose queue is nearly full.
+        to: ConnId,
+    },
+    /// To the shard of `sender`: read from it again, if it was for `to` that it was held back.
+    Resume {
+        /// The sending connection.
+        sender: ConnId,
+        /// The one whose queue has room again.
+        to: ConnId,
+    },
     /// To every shard: the last connection of `key` has ended.
     Gone {
         /// The key.
@@ -61,13 +76,15 @@ pub enum Message {
 }
 
 impl Shard {
-    pub(super) fn obey(&mut self, message: Message, directory: &impl Directory) {
+    pub(super) fn obey(&mut self, message: Message, now: Time, directory: &impl Directory) {
         match message {
             Message::Join { key, conn } => self.on_join(key, conn, directory),
             Message::Leave { key, conn } => self.on_leave(key, conn, directory),
             Message::Spoke { key, conn } => self.on_spoke(key, conn, directory),
             Message::Standing { conn, active } => self.on_standing(conn, active),
-            Message::Gone { key } => self.on_gone(key, directory),
+            Message::PushBack { sender, to } => self.hold(sender, to, now),
+            Message::Resume { sender, to } => self.resume(sender, to),
+            Message::Gone { key } => self.on_gone(key, now, directory),
         }
     }
 
@@ -117,16 +134,17 @@ impl Shard {
         }
     }
 
-    fn on_gone(&mut self, key: NodePublic, directory: &impl Directory) {
+    fn on_gone(&mut self, key: NodePublic, now: Time, directory: &impl Directory) {
         // Back already: its new connection is noted by those who hear from it, or was before.
         if directory.find(&key).is_some() {
             return;
         }
+        let after = Mark::new(self.setup.seed.flow(&key), now);
         for slot in self.presence.departed(&key) {
             let Some(name) = self.slots.at(slot) else { continue };
             let Some(conn) = self.slots.get_mut(name) else { continue };
             Presence::told(&key, &mut conn.sources);
-            if conn.bid_farewell(key, PEER_GONE_DISCONNECTED) == Noted::Overflow {
+            if conn.bid_farewell(key, PEER_GONE_DISCONNECTED, after) == Noted::Overflow {
                 self.counters.sources_overflowed += 1;
             }
             Self::mark_ready(slot, conn, &mut self.ready);
@@ -135,12 +153,11 @@ impl Shard {
 }
 
 impl Conn {
-    /// Queues a `PeerGone` behind the packets that wait now, so that none of them follows it.
-    pub(super) fn bid_farewell(&mut self, key: NodePublic, reason: u8) -> Noted {
+    /// Queues a `PeerGone` behind the packets of its key that wait now, so that none follows it.
+    pub(super) fn bid_farewell(&mut self, key: NodePublic, reason: u8, after: Mark) -> Noted {
         if self.farewells.len() >= MAX_SOURCES {
             return Noted::Overflow;
         }
-        let after = self.queue.as_ref().map_or_else(Mark::default, |queue| queue.mark());
         self.farewells.push_back(Farewell { key, reason, after });
         Noted::Yes
     }

@@ -4,36 +4,54 @@
 //! Does not: buffer more than one half frame per connection, and that only while it is half.
 
 use std::mem;
+use std::ops::Range;
 
 use super::conn::{Conn, Standing};
+use super::staging::{Buffer, Chain, End, Staging};
 use super::timers::Timer;
 use super::{CloseReason, Message, Shard};
+use crate::counters::Counters;
 use crate::drop_reason::{DropReason, PacketKind};
 use crate::frame::{self, Frame, PEER_GONE_NOT_HERE, Reader, Step};
+use crate::hash::FlowId;
 use crate::id::ConnId;
 use crate::key::NodePublic;
-use crate::limits::{HALF_FRAME_TIMEOUT, MAX_PENDING_PONGS};
+use crate::limits::{HALF_FRAME_TIMEOUT, Limits, MAX_PENDING_PONGS};
 use crate::presence::Noted;
-use crate::route::Directory;
+use crate::queue::{Mark, Offer, Pool, Queue};
+use crate::route::{Directory, Route};
 use crate::session::Action;
 use crate::time::Time;
 
 impl Shard {
-    /// Takes bytes that the connection's client sent, in stream order.
+    /// Takes what the connection's client sent, in stream order: the bytes of `arena` from
+    /// `place.start` to `place.end`.
     ///
-    /// Whole frames are read where they are; only the start of a frame whose end is not in
-    /// `bytes` is copied. A connection that breaks the protocol is closed: see `poll_closed`.
-    pub fn on_bytes(&mut self, name: ConnId, bytes: &[u8], now: Time, directory: &impl Directory) {
-        if let Err(reason) = self.take_bytes(name, bytes, now, directory) {
+    /// Whole frames are read where they are, and their packets stay there until the turn ends:
+    /// `arena` may grow, but not change, until [`Shard::end_turn`]. Only the start of a frame whose
+    /// end has not come is copied. A connection that breaks the protocol is closed: see
+    /// `poll_closed`.
+    pub fn on_bytes(
+        &mut self,
+        name: ConnId,
+        arena: &[u8],
+        place: Range<usize>,
+        now: Time,
+        directory: &impl Directory,
+    ) {
+        let bytes = arena.get(place.clone()).unwrap_or_default();
+        if let Err(reason) = self.take_bytes(name, bytes, place.end, now, directory) {
             self.close(name, reason);
         }
-        self.settle(directory);
+        self.settle(now, directory);
     }
 
+    /// `bytes` end at `end` in the arena.
     fn take_bytes(
         &mut self,
         name: ConnId,
         mut bytes: &[u8],
+        end: usize,
         now: Time,
         directory: &impl Directory,
     ) -> Result<(), CloseReason> {
@@ -43,19 +61,24 @@ impl Shard {
         bytes = bytes.get(skipped..).unwrap_or_default();
         if !conn.half_frame.is_empty() {
             let mut half = mem::take(&mut conn.half_frame);
-            bytes = self.complete(name, &mut half, bytes, now, directory)?;
-            if !half.is_empty() {
+            let outcome = self.complete(name, &mut half, bytes, now, directory);
+            if let Ok(Completed { whole: false, .. }) = outcome {
                 if let Some(conn) = self.slots.get_mut(name) {
                     conn.half_frame = half;
                 }
                 return Ok(());
             }
+            // A packet in it stays there until the turn ends.
+            self.staging.keep_side(half, None);
+            bytes = outcome?.rest;
         }
         while !bytes.is_empty() {
             match frame::decode(bytes, Reader::Server).map_err(|_| CloseReason::BadFrame)? {
                 Step::Frame { frame, used } => {
-                    self.on_frame(name, frame, now, directory)?;
-                    bytes = bytes.get(used..).unwrap_or_default();
+                    let rest = bytes.get(used..).unwrap_or_default();
+                    let end = End { buffer: Buffer::Arena, at: end - rest.len() };
+                    self.on_frame(name, frame, end, now, directory)?;
+                    bytes = rest;
                 }
                 Step::Skip { discard } => bytes = self.skip(name, discard, bytes),
                 Step::NeedMore { until } => {
@@ -67,9 +90,7 @@ impl Shard {
         Ok(())
     }
 
-    /// Completes the half frame from the front of `bytes`; returns what is left of them.
-    ///
-    /// `half` comes back empty when its frame is done with.
+    /// Completes the half frame from the front of `bytes`.
     fn complete<'a>(
         &mut self,
         name: ConnId,
@@ -77,27 +98,30 @@ impl Shard {
         mut bytes: &'a [u8],
         now: Time,
         directory: &impl Directory,
-    ) -> Result<&'a [u8], CloseReason> {
+    ) -> Result<Completed<'a>, CloseReason> {
         loop {
             match frame::decode(half, Reader::Server).map_err(|_| CloseReason::BadFrame)? {
-                Step::Frame { frame, .. } => {
-                    self.on_frame(name, frame, now, directory)?;
-                    half.clear();
-                    return Ok(bytes);
+                Step::Frame { frame, used } => {
+                    let end = End { buffer: self.staging.next_side(), at: used };
+                    self.on_frame(name, frame, end, now, directory)?;
+                    return Ok(Completed { whole: true, rest: bytes });
                 }
                 Step::Skip { discard } => {
                     let already = half.len() as u64;
-                    half.clear();
                     self.count_skipped(discard);
                     self.speak(name);
-                    return Ok(self.drop_front(name, discard - already, bytes));
+                    let rest = self.drop_front(name, discard - already, bytes);
+                    return Ok(Completed { whole: true, rest });
                 }
-                Step::NeedMore { .. } if bytes.is_empty() => return Ok(bytes),
+                Step::NeedMore { .. } if bytes.is_empty() => {
+                    return Ok(Completed { whole: false, rest: bytes });
+                }
                 Step::NeedMore { until } => {
                     let missing = until.saturating_sub(half.len()).min(bytes.len());
                     let (now_whole, later) = bytes.split_at(missing);
                     half.reserve_exact(until.saturating_sub(half.len()));
                     half.extend_from_slice(now_whole);
+                    self.counters.copied_bytes += now_whole.len() as u64;
                     bytes = later;
                 }
             }
@@ -106,8 +130,9 @@ impl Shard {
 
     fn keep_half(&mut self, name: ConnId, bytes: &[u8], until: usize, now: Time) {
         let Some(conn) = self.slots.get_mut(name) else { return };
-        conn.half_frame.reserve_exact(until);
+        conn.half_frame = self.staging.spare(until);
         conn.half_frame.extend_from_slice(bytes);
+        self.counters.copied_bytes += bytes.len() as u64;
         conn.half_frame_since = now;
         if !conn.half_frame_timer {
             conn.half_frame_timer = true;
@@ -140,6 +165,7 @@ impl Shard {
         &mut self,
         name: ConnId,
         frame: Frame<'_>,
+        end: End,
         now: Time,
         directory: &impl Directory,
     ) -> Result<(), CloseReason> {
@@ -147,7 +173,7 @@ impl Shard {
         let Some(conn) = self.slots.get_mut(name) else { return Ok(()) };
         match conn.session.on_frame(frame, now) {
             Action::Relay { destination, packet } => {
-                self.relay(name, destination, packet, now, directory);
+                self.relay(name, destination, packet, end, now, directory);
             }
             Action::Pong(data) => {
                 self.counters.pings += 1;
@@ -195,59 +221,131 @@ impl Shard {
         from: ConnId,
         destination: NodePublic,
         packet: &[u8],
+        end: End,
         now: Time,
         directory: &impl Directory,
     ) {
         let kind = PacketKind::of(packet);
         self.counters.received.add(kind, packet.len());
-        let Some(sender) = self.slots.get_mut(from) else { return };
-        let source = sender.key;
-        let route = sender.destinations.get_or_insert_default().route(&destination, directory);
+        let Some(conn) = self.slots.get_mut(from) else { return };
+        let sender = Sender { conn: from, key: conn.key, flow: conn.flow };
+        let route = conn.destinations.get_or_insert_default().route(&destination, directory);
+        conn.aim.note(route.map(|route| route.conn), now);
         match route {
             Some(route) if route.conn.shard == self.setup.id => {
-                self.deliver(route.conn, &source, packet, route.first, now);
+                self.deliver(route, &sender, packet, end, now);
             }
             Some(route) => {
                 let to = self.batches.get_mut(route.conn.shard.index());
-                if !to.is_some_and(|batch| batch.push(route, &source, packet)) {
+                if to.is_some_and(|batch| batch.push(route, &sender, packet)) {
+                    self.counters.copied_bytes += packet.len() as u64;
+                } else {
                     self.counters.dropped.add(DropReason::ShardRing, kind, packet.len());
                 }
             }
             None => {
                 self.counters.dropped.add(DropReason::UnknownDest, kind, packet.len());
-                if kind == PacketKind::Disco && sender.session.may_tell_not_here(now) {
-                    Self::tell_not_here(sender, destination);
-                    Self::mark_ready(from.slot, sender, &mut self.ready);
+                if kind == PacketKind::Disco && conn.session.may_tell_not_here(now) {
+                    // The limiter bounds these far below what farewells may pile up to.
+                    let after = Mark::new(self.setup.seed.flow(&destination), now);
+                    let _: Noted = conn.bid_farewell(destination, PEER_GONE_NOT_HERE, after);
+                    Self::mark_ready(from.slot, conn, &mut self.ready);
                 }
             }
         }
     }
 
-    fn tell_not_here(sender: &mut Conn, destination: NodePublic) {
-        // The limiter bounds these far below what farewells may pile up to.
-        let _: Noted = sender.bid_farewell(destination, PEER_GONE_NOT_HERE);
-    }
-
-    /// Queues a packet for a connection of this shard.
+    /// Takes a packet for a connection of this shard.
     pub(super) fn deliver(
         &mut self,
-        to: ConnId,
-        source: &NodePublic,
+        route: Route,
+        sender: &Sender,
         packet: &[u8],
-        first: bool,
+        end: End,
         now: Time,
     ) {
+        let (to, kind) = (route.conn, PacketKind::of(packet));
         let Some(receiver) = self.slots.get_mut(to) else {
-            let kind = PacketKind::of(packet);
             self.counters.dropped.add(DropReason::GoneDisconnected, kind, packet.len());
             return;
         };
-        if first && self.presence.note(*source, to.slot, &mut receiver.sources) == Noted::Overflow {
+        if route.first
+            && self.presence.note(sender.key, to.slot, &mut receiver.sources) == Noted::Overflow
+        {
             self.counters.sources_overflowed += 1;
         }
-        let (pool, drops) = (&mut self.pool, &mut self.counters.dropped);
-        let queue = receiver.queue.get_or_insert_with(|| pool.take_queue());
-        queue.offer(source, packet, now, &self.setup.limits, pool, drops);
+        if Queue::takes_for_disco(kind, packet.len()) {
+            // Small and rare, and first in line: copied at once.
+            let offer = Offer { source: &sender.key, flow: sender.flow, packet, since: now };
+            receiver.offer(offer, now, &self.setup.limits, &mut self.pool, &mut self.counters);
+        } else {
+            self.staging.push(&mut receiver.staged, to, sender, end, packet.len(), now);
+        }
+        let nearly_full = receiver.is_nearly_full(&self.setup.limits);
         Self::mark_ready(to.slot, receiver, &mut self.ready);
+        if nearly_full {
+            self.consider_push_back(to, sender.conn, now);
+        }
+    }
+
+    /// Ends the turn: copies what its receivers' sockets had no room for into their queues, after
+    /// which nothing refers to `arena` any more.
+    pub fn end_turn(&mut self, arena: &[u8], now: Time) {
+        let since = self.staging.since();
+        let mut place = 0;
+        while let Some(staged) = self.staging.at(place) {
+            place += 1;
+            if Staging::is_taken(&staged) {
+                continue;
+            }
+            let packet = self.staging.packet(&staged, arena);
+            let Some(receiver) = self.slots.get_mut(staged.to) else {
+                let kind = PacketKind::of(packet);
+                self.counters.dropped.add(DropReason::GoneDisconnected, kind, packet.len());
+                continue;
+            };
+            receiver.staged = Chain::default();
+            let offer = Offer { source: &staged.source, flow: staged.flow, packet, since };
+            receiver.offer(offer, now, &self.setup.limits, &mut self.pool, &mut self.counters);
+            if !receiver.farewells.is_empty() {
+                Self::mark_ready(staged.to.slot, receiver, &mut self.ready);
+            }
+        }
+        let spent = &mut self.spent;
+        self.staging.clear(|from, batch| spent.push((from, batch)));
+    }
+}
+
+/// What came of completing a frame.
+struct Completed<'a> {
+    whole: bool,
+    /// What comes after it.
+    rest: &'a [u8],
+}
+
+/// Who sent a packet.
+pub(super) struct Sender {
+    pub(super) conn: ConnId,
+    pub(super) key: NodePublic,
+    pub(super) flow: FlowId,
+}
+
+impl Conn {
+    fn offer(
+        &mut self,
+        offer: Offer<'_>,
+        now: Time,
+        limits: &Limits,
+        pool: &mut Pool,
+        counters: &mut Counters,
+    ) {
+        let queue = self.queue.get_or_insert_with(|| pool.take_queue());
+        queue.offer(offer, now, limits, pool, counters);
+        // A packet that found no room at all has left it as empty as it was.
+        if queue.is_empty()
+            && let Some(queue) = self.queue.take()
+        {
+            pool.give_queue(queue);
+        }
     }
 }

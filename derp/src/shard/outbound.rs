@@ -7,39 +7,66 @@
 use std::mem;
 
 use super::conn::{Conn, Standing};
+use super::staging::Staging;
 use super::timers::Timer;
 use super::{Counters, Shard};
-use crate::frame::{self, Kind, PEER_GONE_DISCONNECTED};
+use crate::drop_reason::PacketKind;
+use crate::frame::{self, HEADER_LEN, Kind, PEER_GONE_DISCONNECTED};
 use crate::id::ConnId;
+use crate::key::KEY_LEN;
 use crate::limits::STALL_TIMEOUT;
+use crate::queue::Gathering;
 use crate::time::Time;
 
+/// Bytes of a `PeerGone` frame: header, key, reason.
+const PEER_GONE_LEN: usize = HEADER_LEN + KEY_LEN + 1;
+
 impl Shard {
-    /// Appends what waits for the connection to `out`, up to `budget` bytes in all or one frame;
-    /// returns whether more waits.
+    /// Appends whole frames that wait for the connection to `out`, up to `limit` bytes or one
+    /// frame; returns whether more waits. `arena` is that of this turn's [`Shard::on_bytes`].
     ///
     /// To be called only when everything gathered before has been written: what is in `out` is
     /// counted as sent.
-    pub fn transmit(&mut self, name: ConnId, out: &mut Vec<u8>, budget: usize, now: Time) -> bool {
+    pub fn transmit(
+        &mut self,
+        name: ConnId,
+        arena: &[u8],
+        out: &mut Vec<u8>,
+        limit: usize,
+        now: Time,
+    ) -> bool {
         let Some(conn) = self.slots.get_mut(name) else { return false };
         conn.ready = false;
         if conn.standing == Standing::Joining {
             return false;
         }
-        out.append(&mut mem::take(&mut conn.server_info));
-        conn.gather_control(out, budget, &mut self.counters);
+        let mut to = Gathering { start: out.len(), out, limit };
+        to.out.append(&mut mem::take(&mut conn.server_info));
+        conn.gather_control(&mut to, &mut self.counters);
         if let Some(queue) = conn.queue.as_mut() {
-            let (pool, drops) = (&mut self.pool, &mut self.counters.dropped);
-            let sent = queue.gather(out, budget, &self.setup.limits, now, pool, drops);
-            self.counters.sent.merge(sent);
-            conn.gather_farewells(out, budget, &mut self.counters);
+            queue.gather(&mut to, &self.setup.limits, now, &mut self.pool, &mut self.counters);
         }
         if conn.queue.as_ref().is_some_and(|queue| queue.is_empty())
             && let Some(queue) = conn.queue.take()
         {
             self.pool.give_queue(queue);
         }
-        conn.queue.is_some() || !conn.farewells.is_empty()
+        // What has just come goes behind what has waited.
+        if conn.queue.is_none() {
+            conn.gather_staged(&mut to, arena, &mut self.staging, now, &mut self.counters);
+        }
+        conn.gather_farewells(&mut to, &mut self.counters);
+        let more = conn.has_more();
+        if conn.push_back.is_some() {
+            self.reconsider_push_back(name);
+        }
+        more
+    }
+
+    /// Whether anything waits for the connection that it could be sent now.
+    #[must_use]
+    pub fn has_more(&self, name: ConnId) -> bool {
+        self.slots.get(name).is_some_and(Conn::has_more)
     }
 
     /// Reports what became of the bytes gathered: whether the socket took any, and whether it
@@ -61,28 +88,59 @@ impl Shard {
 }
 
 impl Conn {
-    fn gather_control(&mut self, out: &mut Vec<u8>, budget: usize, counters: &mut Counters) {
+    fn has_more(&self) -> bool {
+        self.queue.is_some() || !self.staged.is_empty() || !self.farewells.is_empty()
+    }
+
+    fn gather_control(&mut self, to: &mut Gathering<'_>, counters: &mut Counters) {
         for pong in mem::take(&mut self.pongs) {
-            frame::encode(Kind::Pong, &[&pong], out);
+            frame::encode(Kind::Pong, &[&pong], to.out);
             counters.pongs += 1;
         }
         if mem::take(&mut self.keep_alive_due) {
-            frame::encode(Kind::KeepAlive, &[], out);
+            frame::encode(Kind::KeepAlive, &[], to.out);
             counters.keep_alives += 1;
         }
-        self.gather_farewells(out, budget, counters);
+        self.gather_farewells(to, counters);
     }
 
-    /// Appends the `PeerGone`s that no waiting packet has to precede, within the budget.
-    fn gather_farewells(&mut self, out: &mut Vec<u8>, budget: usize, counters: &mut Counters) {
+    /// Appends packets of this turn, from where they were received: their one copy.
+    fn gather_staged(
+        &mut self,
+        to: &mut Gathering<'_>,
+        arena: &[u8],
+        staging: &mut Staging,
+        now: Time,
+        counters: &mut Counters,
+    ) {
+        while let Some(staged) = staging.first(&self.staged) {
+            if !to.fits(staged.wire_len()) {
+                return;
+            }
+            let packet = staging.packet(&staged, arena);
+            to.out.extend_from_slice(&frame::recv_head(&staged.source, packet.len()));
+            to.out.extend_from_slice(packet);
+            counters.copied_bytes += packet.len() as u64;
+            counters.sent.add(PacketKind::of(packet), packet.len());
+            counters.sojourn.add(now.since(staging.since()));
+            staging.take_first(&mut self.staged);
+        }
+    }
+
+    /// Appends the `PeerGone`s that no waiting packet has to precede, as many as fit.
+    fn gather_farewells(&mut self, to: &mut Gathering<'_>, counters: &mut Counters) {
+        // What came this turn may be from the one that left.
+        if !self.staged.is_empty() {
+            return;
+        }
         while let Some(farewell) = self.farewells.front() {
-            if out.len() >= budget {
+            if !to.fits(PEER_GONE_LEN) {
                 return;
             }
             if self.queue.as_ref().is_some_and(|queue| !queue.has_passed(farewell.after)) {
                 return;
             }
-            frame::encode(Kind::PeerGone, &[farewell.key.as_bytes(), &[farewell.reason]], out);
+            frame::encode(Kind::PeerGone, &[farewell.key.as_bytes(), &[farewell.reason]], to.out);
             if farewell.reason == PEER_GONE_DISCONNECTED {
                 counters.peer_gone_disconnected += 1;
             } else {

@@ -40,7 +40,7 @@ impl Shard {
                 }
             }
         }
-        self.settle(directory);
+        self.settle(now, directory);
     }
 
     fn keep_alive(&mut self, name: ConnId, tick: Time) {

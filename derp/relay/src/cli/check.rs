@@ -57,8 +57,9 @@ pub(super) fn run(keys: Keys, file: Option<&Path>) -> Result<(), ExitError> {
             most => format!("at most {most} per address"),
         },
     );
-    let Limits { queue_bytes, queue_age } = config.limits;
+    let Limits { queue_bytes, queue_bytes_total, queue_age } = config.limits;
     line("queue", &format!("{} per client, {}", Size(queue_bytes), Span(queue_age)));
+    line("queues", &format!("{} together", Size(queue_bytes_total)));
     line("shards", &config.shards.to_string());
     line(
         "home",

@@ -91,10 +91,15 @@ pub struct Keys {
     #[arg(long, env = "DERP_RELAY_HANDSHAKES_PER_ADDRESS", value_name = "N")]
     pub handshakes_per_address: Option<usize>,
 
-    /// Bytes of packets that may wait for one client; at least 128KiB. Worst case memory is this
-    /// times the clients. Default 2MiB: 30 packets of the largest size.
+    /// Bytes of packets that may wait for one client; at least 128KiB. Default 2MiB: 30 packets of
+    /// the largest size.
     #[arg(long, env = "DERP_RELAY_QUEUE_BYTES", value_name = "SIZE")]
     pub queue_bytes: Option<Size>,
+
+    /// Bytes that may wait for all clients together; at least 8MiB. The more of it is used, the
+    /// less any one client may have. Default a quarter of the memory, or of the control group's.
+    #[arg(long, env = "DERP_RELAY_QUEUE_BYTES_TOTAL", value_name = "SIZE")]
+    pub queue_bytes_total: Option<Size>,
 
     /// Age at which a waiting packet is dropped, from 10ms to 1m. Default 500ms.
     #[arg(long, env = "DERP_RELAY_QUEUE_AGE", value_name = "DURATION")]
@@ -191,6 +196,7 @@ impl Keys {
             ca_file: self.ca_file.or(weaker.ca_file),
             handshakes_per_address: self.handshakes_per_address.or(weaker.handshakes_per_address),
             queue_bytes: self.queue_bytes.or(weaker.queue_bytes),
+            queue_bytes_total: self.queue_bytes_total.or(weaker.queue_bytes_total),
             queue_age: self.queue_age.or(weaker.queue_age),
             shards: self.shards.or(weaker.shards),
             home: self.home.or(weaker.home),

@@ -2,14 +2,14 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use derp::counters::Counters;
+use derp::counters::{Counters, Sojourn};
 use derp::drop_reason::{DropReason, PacketKind};
 
 use super::{Sample, Sources};
 use crate::counter::Label;
 
-/// All numbers as they stand.
-pub(super) fn collect(sources: &Sources) -> Vec<Sample> {
+/// All numbers as they stand, but for the sojourn times.
+pub(super) fn collect(sources: &Sources) -> (Vec<Sample>, Sojourn) {
     let mut samples = Samples(Vec::with_capacity(128));
     let shards = sources.shards.counters();
     let total = shards.iter().fold(Counters::default(), |sum, part| sum.plus(part));
@@ -27,7 +27,7 @@ pub(super) fn collect(sources: &Sources) -> Vec<Sample> {
     }
     stun(&mut samples, sources);
     samples.push("derp_relay_build_info", &[env!("CARGO_PKG_VERSION")], 1);
-    samples.0
+    (samples.0, total.sojourn)
 }
 
 fn packets(samples: &mut Samples, total: &Counters) {
@@ -46,6 +46,7 @@ fn packets(samples: &mut Samples, total: &Counters) {
             samples.push("derp_bytes_dropped", &labels, dropped.bytes);
         }
     }
+    samples.push("derp_push_backs", &[], total.push_backs);
     // Shards publish one after the other, so that a moment's sum may come out negative.
     let gone = sent.packets + total.dropped.total().packets;
     samples.push("derp_packets_queued", &[], received.packets.saturating_sub(gone));

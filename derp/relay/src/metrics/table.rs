@@ -10,6 +10,8 @@ pub enum Kind {
     Counter,
     /// Goes up and down.
     Gauge,
+    /// Counts by size: see [`super::histogram`].
+    Histogram,
 }
 
 /// One row of the table.
@@ -37,6 +39,9 @@ const fn gauge(name: &'static str, labels: &'static [&'static str], help: &'stat
     Metric { name, kind: Kind::Gauge, labels, help }
 }
 
+/// How long packets are in the relay.
+pub(super) const SOJOURN: &str = "derp_queue_sojourn_seconds";
+
 /// All metrics of the relay.
 pub const METRICS: &[Metric] = &[
     counter("derp_accepts", &[], "Requests that became DERP connections, failed logins included"),
@@ -59,6 +64,17 @@ pub const METRICS: &[Metric] = &[
         &[],
         "Packets that wait, here or between shards: received - sent - dropped",
     ),
+    counter(
+        "derp_push_backs",
+        &[],
+        "Times that a sender was not read from because its receiver's queue was nearly full",
+    ),
+    Metric {
+        name: SOJOURN,
+        kind: Kind::Histogram,
+        labels: &["le"],
+        help: "Time from the read of a delivered packet to its write, in seconds",
+    },
     gauge("derp_current_connections", &[], "Connections that have logged in"),
     gauge("derp_current_home_connections", &[], "Connections of clients whose home this relay is"),
     gauge(

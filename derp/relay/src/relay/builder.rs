@@ -94,7 +94,14 @@ impl Builder {
 
     /// Bounds what may wait for one client: bytes, and the age at which it is dropped.
     pub const fn queue(mut self, bytes: usize, age: Duration) -> Self {
-        self.0.limits = Limits { queue_bytes: bytes, queue_age: age };
+        self.0.limits.queue_bytes = bytes;
+        self.0.limits.queue_age = age;
+        self
+    }
+
+    /// Bounds what may wait for all clients together, in bytes. Default 256 MiB.
+    pub const fn queue_total(mut self, bytes: usize) -> Self {
+        self.0.limits.queue_bytes_total = bytes;
         self
     }
 

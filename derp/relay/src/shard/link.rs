@@ -5,8 +5,8 @@
 //! with the caller.
 //!
 //! ```text
-//! open_ranges: | header | plaintext | tag | header | plaintext | tag | start of a record |
-//!                         ^^^^^^^^^                  ^^^^^^^^^         kept by the caller
+//! open: | header | plaintext | tag | header | plaintext | tag | start of a record |
+//!                  ^^^^^^^^^                  ^^^^^^^^^         kept by the caller
 //! begin_record, gather, finish_record: | sealed | header | plaintext ... | tag |
 //! ```
 //!
@@ -28,7 +28,6 @@ pub(super) const MAX_RECORD: usize = 5 + 16 * 1024 + 2_048;
 /// Room that a caller of [`Link::begin_record`] should have in its buffer besides the plaintext,
 /// in bytes: header, content type, tag, and a change of keys now and then. With less the buffer
 /// may move.
-#[cfg_attr(not(test), expect(dead_code, reason = "the packet thread gathers into it next"))]
 pub(super) const RECORD_ROOM: usize = 128;
 
 pub(super) enum Link {
@@ -61,36 +60,14 @@ impl From<Transport> for Link {
 }
 
 impl Link {
-    /// Opens the whole records at the front of `bytes` and passes each one's plaintext on.
-    ///
-    /// What TLS itself has to say (key updates, alerts) is appended to `answer`, which must be
-    /// sent before anything that is sealed later.
-    pub(super) fn open(
-        &mut self,
-        bytes: &mut [u8],
-        now: Time,
-        answer: &mut Vec<u8>,
-        mut each: impl FnMut(&[u8]),
-    ) -> Result<Opened, Broken> {
-        match self {
-            Self::Plain => {
-                each(bytes);
-                Ok(Opened { used: bytes.len(), ended: false })
-            }
-            Self::Record(record) => {
-                Ok(record.open(bytes, now, answer, |_, plaintext| each(plaintext))?)
-            }
-            Self::Tls(connection) => Ok(connection.open(bytes, answer, each)?),
-        }
-    }
-
     /// Opens the whole records at the front of `bytes`, all of them, before anything is looked
     /// at: appends to `plain` where in `bytes` each one's plaintext is, in order.
     ///
-    /// Otherwise as [`Link::open`]. Plaintext is where its record was decrypted; with rustls'
-    /// record layer it is copied there. An error leaves in `plain` what came before the fault.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the packet thread will use it"))]
-    pub(super) fn open_ranges(
+    /// What TLS itself has to say (key updates, alerts) is appended to `answer`, which must be
+    /// sent before anything that is sealed later. Plaintext is where its record was decrypted;
+    /// with rustls' record layer it is copied there. An error leaves in `plain` what came before
+    /// the fault.
+    pub(super) fn open(
         &mut self,
         bytes: &mut [u8],
         now: Time,
@@ -111,25 +88,8 @@ impl Link {
         }
     }
 
-    /// Seals `plaintext` into `out`, which is emptied first; returns the bytes that are to be
-    /// sent. Plain links return `plaintext`.
-    pub(super) fn seal<'a>(
-        &mut self,
-        plaintext: &'a [u8],
-        out: &'a mut Vec<u8>,
-    ) -> Result<&'a [u8], Broken> {
-        out.clear();
-        match self {
-            Self::Plain => return Ok(plaintext),
-            Self::Record(record) => record.seal(plaintext, out)?,
-            Self::Tls(connection) => connection.seal(plaintext, out)?,
-        }
-        Ok(out)
-    }
-
     /// Begins a record behind `out`; returns where its plaintext begins, which the caller then
     /// appends: at most [`Link::record_len`] bytes.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the packet thread will use it"))]
     pub(super) fn begin_record(&self, out: &mut Vec<u8>) -> usize {
         match self {
             Self::Plain => {}
@@ -140,7 +100,6 @@ impl Link {
 
     /// Ends the record that [`Link::begin_record`] began: what `out` holds from `plaintext_at`
     /// on is sealed where it is. Nothing remains of a record without plaintext.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the packet thread will use it"))]
     pub(super) fn finish_record(
         &mut self,
         out: &mut Vec<u8>,
@@ -163,7 +122,6 @@ impl Link {
     }
 
     /// Most plaintext bytes in one record.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the packet thread will use it"))]
     pub(super) const fn record_len(&self) -> usize {
         match self {
             Self::Plain => usize::MAX,
@@ -187,7 +145,7 @@ mod tests {
     use super::*;
     use crate::tls::record::pair::{Pair, Suite, give, say};
 
-    /// In both forms, on every kind of link: what one side writes, the other one reads.
+    /// On every kind of link: what one side writes, the other one reads.
     #[test]
     fn every_link_carries_both_ways() {
         for suite in Suite::ALL {
@@ -198,35 +156,23 @@ mod tests {
             assert_eq!(matches!(link, Link::Record(_)), ours, "{suite:?}");
             let said: Vec<u8> = (0..50_000_u32).map(|at| at.to_le_bytes()[0] ^ 3).collect();
 
-            for in_place in [false, true] {
-                let (mut wire, mut answer) = (Vec::new(), Vec::new());
-                let mut read: Vec<u8> = Vec::new();
-                say(&mut client, &said, 1_400, &mut wire);
-                let whole = wire.len();
-                wire.extend_from_slice(&[23, 3, 3]);
-                let opened = if in_place {
-                    let mut plain = Vec::new();
-                    let opened = link.open_ranges(&mut wire, Time::ZERO, &mut answer, &mut plain);
-                    read.extend(plain.into_iter().flat_map(|range| &wire[range]));
-                    opened
-                } else {
-                    link.open(&mut wire, Time::ZERO, &mut answer, |piece| read.extend(piece))
-                };
-                assert_eq!(opened, Ok(Opened { used: whole, ended: false }));
-                assert_eq!(read, said);
+            let (mut wire, mut answer) = (Vec::new(), Vec::new());
+            say(&mut client, &said, 1_400, &mut wire);
+            let whole = wire.len();
+            wire.extend_from_slice(&[23, 3, 3]);
+            let mut plain = Vec::new();
+            let opened = link.open(&mut wire, Time::ZERO, &mut answer, &mut plain);
+            assert_eq!(opened, Ok(Opened { used: whole, ended: false }));
+            let read: Vec<u8> = plain.into_iter().flat_map(|range| &wire[range]).copied().collect();
+            assert_eq!(read, said);
 
-                let mut out = Vec::with_capacity(said.len() + 4 * RECORD_ROOM);
-                if in_place {
-                    for piece in said.chunks(link.record_len()) {
-                        let plaintext_at = link.begin_record(&mut out);
-                        out.extend_from_slice(piece);
-                        link.finish_record(&mut out, plaintext_at).unwrap();
-                    }
-                } else {
-                    link.seal(&said, &mut out).unwrap();
-                }
-                assert_eq!(give(&mut client, &out), Ok(said.clone()));
+            let mut out = Vec::with_capacity(said.len() + 4 * RECORD_ROOM);
+            for piece in said.chunks(link.record_len()) {
+                let plaintext_at = link.begin_record(&mut out);
+                out.extend_from_slice(piece);
+                link.finish_record(&mut out, plaintext_at).unwrap();
             }
+            assert_eq!(give(&mut client, &out), Ok(said.clone()));
             let mut goodbye = Vec::new();
             link.close(&mut goodbye);
             assert_eq!(give(&mut client, &goodbye), Ok(Vec::new()));
@@ -250,7 +196,7 @@ mod tests {
     fn a_plain_link_changes_nothing() {
         let mut link = Link::from(Transport::Plain);
         let (mut answer, mut plain, mut out) = (Vec::new(), Vec::new(), Vec::new());
-        let opened = link.open_ranges(&mut [1, 2, 3], Time::ZERO, &mut answer, &mut plain);
+        let opened = link.open(&mut [1, 2, 3], Time::ZERO, &mut answer, &mut plain);
         assert_eq!(opened, Ok(Opened { used: 3, ended: false }));
         assert_eq!(plain.pop(), Some(0..3));
         let plaintext_at = link.begin_record(&mut out);

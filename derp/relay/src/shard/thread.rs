@@ -2,15 +2,19 @@
 //!
 //! Does: waits for sockets and neighbours, moves bytes between them and the core, in a fixed
 //! order: 1 arrivals, 2 packets and messages from other shards, 3 reads, 4 the clock, 5 writes,
-//! 6 closes, 7 packets and messages to other shards, 8 counters.
+//! 6 closes, 7 packets and messages to other shards, 8 counters. When the arena is full between
+//! two reads, 5 and 7 come in between.
 //! Does not: decide anything about a frame; that is `derp::shard`.
+
+mod busy;
+mod read;
+mod write;
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use derp::frame::MAX_PACKET_LEN;
 use derp::id::{ConnId, ShardId};
 use derp::limits::KEEP_ALIVE_SECONDS;
 use derp::shard::{Arrival, CloseReason, Setup, Shard};
@@ -18,27 +22,19 @@ use derp::time::Time;
 use mio::{Events, Interest, Poll, Token};
 use socket2::SockRef;
 
+use super::arena::Arena;
 use super::directory::SharedDirectory;
-use super::link::{Link, MAX_RECORD};
+use super::link::Link;
 use super::mailbox::{Mailbox, WAKE};
 use super::socket::Socket;
 use crate::handover::Handover;
 use crate::socket::USER_TIMEOUT;
+use busy::Busy;
+use read::Reader;
+use write::Writer;
 
 /// Events taken from the kernel at once.
 const EVENTS: usize = 1_024;
-
-/// Bytes read from one socket per turn, so that one sender cannot keep the others waiting.
-const READ_BYTES: usize = 64 * 1024;
-
-/// Plaintext bytes gathered for one write: the largest packet and its head fit.
-const WRITE_BYTES: usize = MAX_PACKET_LEN + 8 * 1024;
-
-/// Writes to one socket per turn.
-const WRITES_PER_TURN: usize = 4;
-
-/// Time over which the busy share of a shard is averaged.
-const BUSY_WINDOW: Duration = Duration::from_millis(200);
 
 pub(super) struct Thread {
     id: ShardId,
@@ -55,9 +51,11 @@ pub(super) struct Thread {
     unread: Vec<ConnId>,
     /// Sockets that would have taken more than a turn allows.
     unwritten: Vec<ConnId>,
-    read_buffer: Vec<u8>,
-    plaintext: Vec<u8>,
-    sealed: Vec<u8>,
+    arena: Arena,
+    reader: Reader,
+    writer: Writer,
+    /// Bytes that sockets hold back, in either direction: part of the total of all queues.
+    held: usize,
     /// Shards to be woken at the end of this turn.
     to_wake: Vec<bool>,
     busy: Busy,
@@ -87,9 +85,10 @@ impl Thread {
             sockets: Vec::new(),
             unread: Vec::new(),
             unwritten: Vec::new(),
-            read_buffer: vec![0; MAX_RECORD + READ_BYTES],
-            plaintext: Vec::with_capacity(WRITE_BYTES),
-            sealed: Vec::new(),
+            arena: Arena::new(),
+            reader: Reader::default(),
+            writer: Writer::default(),
+            held: 0,
             to_wake: vec![false; shards],
             busy: Busy::new(Instant::now()),
         };
@@ -139,13 +138,12 @@ impl Thread {
         if self.core.next_tick() <= self.now {
             self.core.on_tick(self.now, &*self.directory);
         }
+        self.core.on_push_back_timeout(self.now);
         // 5
         for conn in std::mem::take(&mut self.unwritten) {
             self.flush(conn);
         }
-        while let Some(conn) = self.core.poll_ready() {
-            self.flush(conn);
-        }
+        self.empty_arena();
         // 6
         while let Some((conn, reason)) = self.core.poll_closed() {
             self.close_for(conn, reason);
@@ -166,7 +164,10 @@ impl Thread {
         if !self.unread.is_empty() || !self.unwritten.is_empty() {
             return Duration::ZERO;
         }
-        self.core.next_tick().since(time_since(self.epoch)) + Duration::from_millis(1)
+        let now = time_since(self.epoch);
+        let tick = self.core.next_tick().since(now);
+        let push_back = self.core.push_back_timeout().map(|until| until.since(now));
+        push_back.map_or(tick, |push_back| push_back.min(tick)) + Duration::from_millis(1)
     }
 
     fn mailbox(&self) -> Option<&Mailbox> {
@@ -192,12 +193,13 @@ impl Thread {
         let token = Token(conn.slot as usize);
         if let Err(error) = self.poll.registry().register(&mut stream, token, interest) {
             tracing::warn!(%error, "a connection cannot be watched; closing it");
-            self.core.detach(conn, &*self.directory);
+            self.core.detach(conn, self.now, &*self.directory);
             self.ended();
             return;
         }
         let link = Link::from(transport);
         let socket = Box::new(Socket::new(conn, stream, link, ciphertext, permit));
+        self.held += socket.held();
         let place = conn.slot as usize;
         if self.sockets.len() <= place {
             self.sockets.resize_with(place + 1, || None);
@@ -206,7 +208,7 @@ impl Thread {
             *slot = Some(socket);
         }
         if !plaintext.is_empty() {
-            self.core.on_bytes(conn, &plaintext, self.now, &*self.directory);
+            self.receive_copied(conn, &plaintext);
         }
     }
 
@@ -232,95 +234,9 @@ impl Thread {
         }
     }
 
-    /// Reads once from a socket and lets the core have what it says.
-    fn read(&mut self, conn: ConnId) {
-        let Some(Some(socket)) = self.sockets.get_mut(conn.slot as usize) else { return };
-        if socket.conn != conn {
-            return;
-        }
-        socket.listed = false;
-        let kept = socket.unopened.len();
-        if let Some(front) = self.read_buffer.get_mut(..kept) {
-            front.copy_from_slice(&socket.unopened);
-        }
-        let Some(room) = self.read_buffer.get_mut(kept..kept + READ_BYTES) else { return };
-        let len = match socket.read(room) {
-            Ok(Some(0)) => return self.end(conn),
-            Ok(Some(len)) => len,
-            Ok(None) => return,
-            Err(error) => {
-                tracing::debug!(%error, "a connection broke");
-                return self.end(conn);
-            }
-        };
-        let Some(received) = self.read_buffer.get_mut(..kept + len) else { return };
-        let mut answer = Vec::new();
-        let (core, now, directory) = (&mut self.core, self.now, &*self.directory);
-        let opened = socket.link.open(received, now, &mut answer, |plaintext| {
-            core.on_bytes(conn, plaintext, now, directory);
-        });
-        let Ok(opened) = opened else { return self.end(conn) };
-        socket.unopened = received.get(opened.used..).unwrap_or_default().to_vec();
-        if !answer.is_empty() && socket.write(&answer).is_err() {
-            return self.end(conn);
-        }
-        if opened.ended || socket.unopened.len() > MAX_RECORD {
-            return self.end(conn);
-        }
-        if socket.readable {
-            socket.listed = true;
-            self.unread.push(conn);
-        }
-    }
-
-    /// Writes what waits for a connection, as far as its socket takes it and its turn lasts.
-    fn flush(&mut self, conn: ConnId) {
-        match self.write(conn) {
-            Ok(true) => self.unwritten.push(conn),
-            Ok(false) => {}
-            Err(error) => {
-                tracing::debug!(%error, "a connection broke");
-                self.end(conn);
-            }
-        }
-    }
-
-    /// Returns whether more waits that the socket would take.
-    fn write(&mut self, conn: ConnId) -> io::Result<bool> {
-        let Some(Some(socket)) = self.sockets.get_mut(conn.slot as usize) else { return Ok(false) };
-        if socket.conn != conn {
-            return Ok(false);
-        }
-        let mut written = socket.write_refused()?;
-        for _ in 0..WRITES_PER_TURN {
-            if written.blocked {
-                self.core.on_written(conn, written.took, true, self.now);
-                return Ok(false);
-            }
-            self.plaintext.clear();
-            self.core.transmit(conn, &mut self.plaintext, WRITE_BYTES, self.now);
-            if self.plaintext.is_empty() {
-                self.core.on_written(conn, written.took, false, self.now);
-                return Ok(false);
-            }
-            let bytes = socket
-                .link
-                .seal(&self.plaintext, &mut self.sealed)
-                .map_err(|_| io::Error::other("TLS cannot go on"))?;
-            let now_written = socket.write(bytes)?;
-            written.took |= now_written.took;
-            written.blocked = now_written.blocked;
-            if socket.permit.is_some() && self.core.is_open(conn) {
-                socket.permit = None;
-            }
-        }
-        self.core.on_written(conn, written.took, written.blocked, self.now);
-        Ok(!written.blocked)
-    }
-
     /// Lets go of a connection that has ended by itself.
     fn end(&mut self, conn: ConnId) {
-        self.core.detach(conn, &*self.directory);
+        self.core.detach(conn, self.now, &*self.directory);
         self.drop_socket(conn);
     }
 
@@ -333,6 +249,7 @@ impl Thread {
     fn drop_socket(&mut self, conn: ConnId) {
         let Some(slot) = self.sockets.get_mut(conn.slot as usize) else { return };
         if let Some(socket) = slot.take_if(|socket| socket.conn == conn) {
+            self.held -= socket.held();
             socket.finish();
             self.ended();
         }
@@ -356,12 +273,33 @@ impl Thread {
         let messages: Vec<_> = std::iter::from_fn(|| mailbox.next_message()).collect();
         for from in self.others() {
             while let Some(batch) = mailbox.next_batch(from) {
-                self.core.on_batch(&batch, self.now);
-                mailbox.give_back(from, batch);
+                self.core.on_batch(from, batch, self.now);
             }
         }
         for message in messages {
-            self.core.on_message(message, &*self.directory);
+            self.core.on_message(message, self.now, &*self.directory);
+        }
+    }
+
+    /// Writes what was read, puts what cannot be written into queues, and empties the arena.
+    fn empty_arena(&mut self) {
+        while let Some(conn) = self.core.poll_ready() {
+            self.flush(conn);
+        }
+        self.core.set_held_outside(self.held);
+        self.core.end_turn(self.arena.bytes(), self.now);
+        self.arena.clear();
+        // What had to wait for the packets of this turn.
+        while let Some(conn) = self.core.poll_ready() {
+            self.flush(conn);
+        }
+        while let Some((from, batch)) = self.core.poll_spent() {
+            if let Some(mailbox) = self.mailboxes.get(self.id.index()) {
+                mailbox.give_back(from, batch);
+            }
+        }
+        while let Some(conn) = self.core.poll_resumed() {
+            self.read_later(conn);
         }
     }
 
@@ -423,38 +361,4 @@ fn keep_alive_interval() -> Duration {
     // Without randomness all connections keep the shortest interval, which is harmless.
     let drawn = getrandom::u64().unwrap_or_default() % (longest - shortest + 1);
     Duration::from_secs(shortest + drawn)
-}
-
-/// How much of its time a thread works.
-#[derive(Debug)]
-struct Busy {
-    window_since: Instant,
-    working_since: Instant,
-    worked: Duration,
-}
-
-impl Busy {
-    const fn new(now: Instant) -> Self {
-        Self { window_since: now, working_since: now, worked: Duration::ZERO }
-    }
-
-    fn pause(&mut self) {
-        self.worked += self.working_since.elapsed();
-    }
-
-    fn resume(&mut self) {
-        self.working_since = Instant::now();
-    }
-
-    /// The share of the window that has just ended, in thousandths, or `None` within a window.
-    fn share(&mut self) -> Option<u64> {
-        let window = self.working_since.duration_since(self.window_since);
-        if window < BUSY_WINDOW {
-            return None;
-        }
-        let share = self.worked.as_micros() * 1_000 / window.as_micros().max(1);
-        self.window_since = self.working_since;
-        self.worked = Duration::ZERO;
-        Some(u64::try_from(share).unwrap_or(1_000))
-    }
 }

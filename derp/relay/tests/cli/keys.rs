@@ -42,6 +42,7 @@ const TRIALS: &[(&str, Trial)] = &[
     ("ca_file", Trial { with: VERIFY, value: "{}/tried.pem", seen: "ca_file: {}/tried.pem" }),
     ("handshakes_per_address", Trial { with: &[], value: "77", seen: "handshakes at most 77 per address" }),
     ("queue_bytes", Trial { with: &[], value: "3MiB", seen: "queue 3MiB per client" }),
+    ("queue_bytes_total", Trial { with: &[], value: "64MiB", seen: "queues 64MiB together" }),
     ("queue_age", Trial { with: &[], value: "700ms", seen: "queue 2MiB per client, 700ms" }),
     ("shards", Trial { with: &[], value: "7", seen: "shards 7" }),
     ("home", Trial { with: &[], value: "https://tried.test/", seen: "home https://tried.test/" }),

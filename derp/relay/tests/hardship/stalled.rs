@@ -76,7 +76,10 @@ fn flood(host: IpAddr, way: Way, shards: &str) {
             relay.metric(&format!(r#"derp_packets_dropped{{reason="{reason}",kind="{kind}"}}"#))
         };
         assert_eq!(named("unknown_dest") + named("gone_disconnected"), 0.0);
-        ["queue_head", "queue_age", "shard_ring"].map(named).into_iter().sum()
+        ["queue_head", "queue_age", "queue_delay", "queue_total", "shard_ring"]
+            .map(named)
+            .into_iter()
+            .sum()
     };
     assert!(drops("disco") > 0.0 && drops("other") > 0.0);
     // Nobody waits for the victim; then it wakes up and reads what it was left.
