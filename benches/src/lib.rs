@@ -2,10 +2,14 @@
 //!
 //! Group names are the paths of the modules that are measured: `frame/decode` is
 //! `derp::frame::decode`. `cargo bench -p benches` measures; with `-- --test` each body runs
-//! once, which is what the checks do. Method and traps: to come with the load generator.
+//! once, which is what the checks do. Whole servers are measured by the program `derp-load`, in
+//! [`load`]. Method and traps: `docs/benchmarking.md`.
 
 mod frame;
+pub mod load;
 mod login;
+mod queue;
+mod route;
 mod scenario;
 mod shard;
 mod stun;
@@ -16,6 +20,8 @@ use criterion::Criterion;
 pub fn all(criterion: &mut Criterion) {
     frame::benches(criterion);
     login::benches(criterion);
+    queue::benches(criterion);
+    route::benches(criterion);
     shard::benches(criterion);
     stun::benches(criterion);
 }
