@@ -59,37 +59,49 @@ func TestClientsByPlainHTTP(t *testing.T) {
 
 // TestAWrongPinIsNoticed: what the client checks is what the relay shows, and nothing else.
 func TestAWrongPinIsNoticed(t *testing.T) {
-	relay := start(t, "127.0.0.1", "--access", "open", "--tls", "self-signed", "--hostname", "127.0.0.1")
-	region := relay.region(t)
-	region.Nodes[0].CertName = "sha256-raw:" + strings.Repeat("0", 64)
-	client := regionClient(t, key.NewNode(), region)
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	if err := client.Connect(ctx); err == nil {
-		t.Error("connected to a certificate with another pin")
+	for _, host := range hosts {
+		t.Run(host, func(t *testing.T) {
+			relay := start(t, host, "--access", "open", "--tls", "self-signed", "--hostname", host)
+			region := relay.region(t)
+			region.Nodes[0].CertName = "sha256-raw:" + strings.Repeat("0", 64)
+			client := regionClient(t, key.NewNode(), region)
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			defer cancel()
+			if err := client.Connect(ctx); err == nil {
+				t.Error("connected to a certificate with another pin")
+			}
+		})
 	}
 }
 
 // TestLargestPacketByRealClient: DERP-2.3, check-F10.
 func TestLargestPacketByRealClient(t *testing.T) {
-	relay := start(t, "127.0.0.1", "--access", "open", "--tls", "self-signed", "--hostname", "127.0.0.1")
-	one, two := relay.client(t, key.NewNode()), relay.client(t, key.NewNode())
-	largest := bytes.Repeat([]byte{0x5a}, derp.MaxPacketSize)
-	send(t, one, two, largest)
+	for _, host := range hosts {
+		t.Run(host, func(t *testing.T) {
+			relay := start(t, host, "--access", "open", "--tls", "self-signed", "--hostname", host)
+			one, two := relay.client(t, key.NewNode()), relay.client(t, key.NewNode())
+			largest := bytes.Repeat([]byte{0x5a}, derp.MaxPacketSize)
+			send(t, one, two, largest)
+		})
+	}
 }
 
 // TestPeersLearnOfDepartures: DERP-6.2, DERP-6.3, check-P10, fault-D8: each time, not only once.
 func TestPeersLearnOfDepartures(t *testing.T) {
-	relay := start(t, "127.0.0.1", "--access", "open", "--tls", "self-signed", "--hostname", "127.0.0.1", "--shards", "2")
-	stays, leaves := relay.client(t, key.NewNode()), key.NewNode()
-	for range 3 {
-		client := relay.client(t, leaves)
-		send(t, client, stays, []byte("hi"))
-		client.Close()
-		gone, ok := receive(t, stays).(derp.PeerGoneMessage)
-		if !ok || gone.Peer != leaves.Public() || gone.Reason != derp.PeerGoneReasonDisconnected {
-			t.Fatalf("got %#v", gone)
-		}
+	for _, host := range hosts {
+		t.Run(host, func(t *testing.T) {
+			relay := start(t, host, "--access", "open", "--tls", "self-signed", "--hostname", host, "--shards", "2")
+			stays, leaves := relay.client(t, key.NewNode()), key.NewNode()
+			for range 3 {
+				client := relay.client(t, leaves)
+				send(t, client, stays, []byte("hi"))
+				client.Close()
+				gone, ok := receive(t, stays).(derp.PeerGoneMessage)
+				if !ok || gone.Peer != leaves.Public() || gone.Reason != derp.PeerGoneReasonDisconnected {
+					t.Fatalf("got %#v", gone)
+				}
+			}
+		})
 	}
 }
 

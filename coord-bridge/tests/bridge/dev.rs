@@ -95,26 +95,33 @@ fn dev_answers_registrations_with_503_in_json() {
 /// without Headscale's own relay in its place.
 #[test]
 fn dev_prints_what_headscale_needs() {
-    let state = TempDir::new().unwrap();
-    let program = Program::start(dev(HOSTS[0], state.path()));
-    let said = program.said.join("\n");
-    let blocks: Vec<&str> =
-        said.split("\nderp:\n").skip(1).map(|rest| rest.split("\n\n").next().unwrap()).collect();
-    let [urls, paths] = blocks.as_slice() else { panic!("not two blocks:\n{said}") };
-    for block in [urls, paths] {
-        let lines: Vec<&str> =
-            block.lines().filter(|line| !line.trim_start().starts_with('#')).collect();
-        for wanted in
-            ["  server:\n    enabled: false", "  auto_update_enabled: true", "  update_frequency: "]
-        {
-            assert!(lines.join("\n").contains(wanted), "{block}");
+    for host in HOSTS {
+        let state = TempDir::new().unwrap();
+        let program = Program::start(dev(host, state.path()));
+        let said = program.said.join("\n");
+        let blocks: Vec<&str> = said
+            .split("\nderp:\n")
+            .skip(1)
+            .map(|rest| rest.split("\n\n").next().unwrap())
+            .collect();
+        let [urls, paths] = blocks.as_slice() else { panic!("not two blocks:\n{said}") };
+        for block in [urls, paths] {
+            let lines: Vec<&str> =
+                block.lines().filter(|line| !line.trim_start().starts_with('#')).collect();
+            for wanted in [
+                "  server:\n    enabled: false",
+                "  auto_update_enabled: true",
+                "  update_frequency: ",
+            ] {
+                assert!(lines.join("\n").contains(wanted), "{block}");
+            }
         }
+        let map = program.address("map");
+        assert!(urls.contains(&format!("  urls:\n    - http://{map}/derpmap.json\n  paths: []")));
+        let file = state.path().join("derp.yaml");
+        assert!(paths.contains(&format!("  urls: []\n  paths:\n    - '{}'", file.display())));
+        program.stop();
     }
-    let map = program.address("map");
-    assert!(urls.contains(&format!("  urls:\n    - http://{map}/derpmap.json\n  paths: []")));
-    let file = state.path().join("derp.yaml");
-    assert!(paths.contains(&format!("  urls: []\n  paths:\n    - '{}'", file.display())));
-    program.stop();
 }
 
 /// DERP-10.5: a map that was pasted somewhere stays right.

@@ -43,88 +43,94 @@ fn hangup_publishes_the_region_that_the_file_has_now() {
 /// `/ready` says so without telling strangers more.
 #[test]
 fn hangup_keeps_the_map_when_the_file_is_faulty() {
-    let folder = TempDir::new().unwrap();
-    let (file, toml) = (folder.path().join("derp.yaml"), folder.path().join("bridge.toml"));
-    let config = with_file(&file, &config_on(HOSTS[1]));
-    let program = Program::serve(folder.path(), &config);
-    let address = program.address("map");
-    let map = get(address, "/derpmap.json");
-    let yaml = fs::read(&file).unwrap();
+    for host in HOSTS {
+        let folder = TempDir::new().unwrap();
+        let (file, toml) = (folder.path().join("derp.yaml"), folder.path().join("bridge.toml"));
+        let config = with_file(&file, &config_on(host));
+        let program = Program::serve(folder.path(), &config);
+        let address = program.address("map");
+        let map = get(address, "/derpmap.json");
+        let yaml = fs::read(&file).unwrap();
 
-    let faulty =
-        ["[[", "[region]\nid = 999\n", "unknown = 1\n", "[[region.nodes]]\nhostname = \"\"\n"];
-    for (count, text) in (1..).zip(faulty) {
-        fs::write(&toml, text).unwrap();
+        let faulty =
+            ["[[", "[region]\nid = 999\n", "unknown = 1\n", "[[region.nodes]]\nhostname = \"\"\n"];
+        for (count, text) in (1..).zip(faulty) {
+            fs::write(&toml, text).unwrap();
+            program.signal(Signal::HUP);
+            program.wait_for_log("the map stays as it was", count);
+            let ready = get(address, "/ready");
+            assert_eq!(ready.status, 503, "{text}");
+            assert!(ready.text().starts_with("not ready: the new configuration is refused"));
+            assert!(!ready.text().contains("bridge.toml"));
+        }
+        fs::remove_file(&toml).unwrap();
         program.signal(Signal::HUP);
-        program.wait_for_log("the map stays as it was", count);
-        let ready = get(address, "/ready");
-        assert_eq!(ready.status, 503, "{text}");
-        assert!(ready.text().starts_with("not ready: the new configuration is refused"));
-        assert!(!ready.text().contains("bridge.toml"));
+        program.wait_for_log("the map stays as it was", faulty.len() + 1);
+        assert!(program.log().contains("bridge.toml") && program.log().contains("region.nodes"));
+
+        let kept = get(address, "/derpmap.json");
+        assert_eq!((kept.status, kept.body), (200, map.body));
+        assert_eq!(fs::read(&file).unwrap(), yaml);
+        assert_eq!(get(address, "/health").status, 200, "the process is well");
+
+        fs::write(&toml, &config).unwrap();
+        program.signal(Signal::HUP);
+        program.wait_for_log("the map is the same", 1);
+        assert_eq!(get(address, "/ready").status, 200);
+        program.stop();
     }
-    fs::remove_file(&toml).unwrap();
-    program.signal(Signal::HUP);
-    program.wait_for_log("the map stays as it was", faulty.len() + 1);
-    assert!(program.log().contains("bridge.toml") && program.log().contains("region.nodes"));
-
-    let kept = get(address, "/derpmap.json");
-    assert_eq!((kept.status, kept.body), (200, map.body));
-    assert_eq!(fs::read(&file).unwrap(), yaml);
-    assert_eq!(get(address, "/health").status, 200, "the process is well");
-
-    fs::write(&toml, &config).unwrap();
-    program.signal(Signal::HUP);
-    program.wait_for_log("the map is the same", 1);
-    assert_eq!(get(address, "/ready").status, 200);
-    program.stop();
 }
 
 /// Somebody removes the file, or writes something else: `/ready` tells, SIGHUP heals.
 #[test]
 fn hangup_writes_a_file_again_that_was_lost() {
-    let folder = TempDir::new().unwrap();
-    let file = folder.path().join("derp.yaml");
-    let program = Program::serve(folder.path(), &with_file(&file, &config_on(HOSTS[0])));
-    let address = program.address("map");
-    let map = fs::read(&file).unwrap();
-    for (count, harm) in (1..).zip([None, Some("regions: {}\n")]) {
-        match harm {
-            None => fs::remove_file(&file).unwrap(),
-            Some(text) => fs::write(&file, text).unwrap(),
+    for host in HOSTS {
+        let folder = TempDir::new().unwrap();
+        let file = folder.path().join("derp.yaml");
+        let program = Program::serve(folder.path(), &with_file(&file, &config_on(host)));
+        let address = program.address("map");
+        let map = fs::read(&file).unwrap();
+        for (count, harm) in (1..).zip([None, Some("regions: {}\n")]) {
+            match harm {
+                None => fs::remove_file(&file).unwrap(),
+                Some(text) => fs::write(&file, text).unwrap(),
+            }
+            let ready = get(address, "/ready");
+            assert_eq!(ready.status, 503);
+            assert!(ready.text().contains("SIGHUP") && !ready.text().contains("derp.yaml"));
+
+            program.signal(Signal::HUP);
+            program.wait_for_log("the map is the same", count);
+
+            assert_eq!(fs::read(&file).unwrap(), map);
+            assert_eq!(get(address, "/ready").status, 200);
         }
-        let ready = get(address, "/ready");
-        assert_eq!(ready.status, 503);
-        assert!(ready.text().contains("SIGHUP") && !ready.text().contains("derp.yaml"));
-
-        program.signal(Signal::HUP);
-        program.wait_for_log("the map is the same", count);
-
-        assert_eq!(fs::read(&file).unwrap(), map);
-        assert_eq!(get(address, "/ready").status, 200);
+        program.stop();
     }
-    program.stop();
 }
 
 /// The file comes first: where it cannot be written, no other map is served either.
 #[test]
 fn a_map_that_cannot_be_written_is_not_served() {
-    let folder = TempDir::new().unwrap();
-    let file = folder.path().join("below/derp.yaml");
-    let config = with_file(&file, &config_on(HOSTS[0]));
-    let program = Program::serve(folder.path(), &config);
-    let address = program.address("map");
-    fs::remove_dir_all(folder.path().join("below")).unwrap();
-    fs::write(folder.path().join("below"), "in the way").unwrap();
+    for host in HOSTS {
+        let folder = TempDir::new().unwrap();
+        let file = folder.path().join("below/derp.yaml");
+        let config = with_file(&file, &config_on(host));
+        let program = Program::serve(folder.path(), &config);
+        let address = program.address("map");
+        fs::remove_dir_all(folder.path().join("below")).unwrap();
+        fs::write(folder.path().join("below"), "in the way").unwrap();
 
-    let other = config.replace("derp.example.org", "new.example.org");
-    fs::write(folder.path().join("bridge.toml"), other).unwrap();
-    program.signal(Signal::HUP);
-    program.wait_for_log("the map stays as it was", 1);
+        let other = config.replace("derp.example.org", "new.example.org");
+        fs::write(folder.path().join("bridge.toml"), other).unwrap();
+        program.signal(Signal::HUP);
+        program.wait_for_log("the map stays as it was", 1);
 
-    assert!(program.log().contains("below/derp.yaml"));
-    assert!(get(address, "/derpmap.json").text().contains("derp.example.org"));
-    assert_eq!(get(address, "/ready").status, 503);
-    program.stop();
+        assert!(program.log().contains("below/derp.yaml"));
+        assert!(get(address, "/derpmap.json").text().contains("derp.example.org"));
+        assert_eq!(get(address, "/ready").status, 503);
+        program.stop();
+    }
 }
 
 #[test]

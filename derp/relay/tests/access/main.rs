@@ -70,17 +70,19 @@ fn the_source_of_an_ipv4_client_is_never_in_ipv6_form() {
 /// DERP-8.1: the URL is asked as it is written.
 #[test]
 fn path_and_query_of_the_url_are_kept() {
-    for (path, asked) in
-        [("", "/"), ("/", "/"), ("/a/verify?tailnet=x%20y", "/a/verify?tailnet=x%20y")]
-    {
-        let verifier = Verifier::start(HOSTS[0], |_| Reply::allow());
-        let url = format!("http://{}{path}", verifier.address);
-        let relay = relay(HOSTS[0], Way::Plain, &url, false);
+    for host in HOSTS {
+        for (path, asked) in
+            [("", "/"), ("/", "/"), ("/a/verify?tailnet=x%20y", "/a/verify?tailnet=x%20y")]
+        {
+            let verifier = Verifier::start(host, |_| Reply::allow());
+            let url = format!("http://{}{path}", verifier.address);
+            let relay = relay(host, Way::Plain, &url, false);
 
-        Peer::connect(relay.derp, Way::Plain, 1).is_up();
+            Peer::connect(relay.derp, Way::Plain, 1).is_up();
 
-        let head = verifier.questions()[0].head.clone();
-        assert!(head.starts_with(&format!("POST {asked} HTTP/1.1\r\n")), "{head}");
+            let head = verifier.questions()[0].head.clone();
+            assert!(head.starts_with(&format!("POST {asked} HTTP/1.1\r\n")), "{head}");
+        }
     }
 }
 

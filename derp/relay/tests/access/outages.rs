@@ -87,13 +87,15 @@ fn a_verifier_that_does_not_come_to_an_end_is_unavailable() {
 /// DERP-8.1: 4,096 bytes of an answer are read, no more and no less.
 #[test]
 fn an_answer_of_the_largest_length_counts() {
-    for (length, allowed) in [(4_096, true), (4_097, false)] {
-        let mut body = String::from(r#"{"Allow":true}"#);
-        body.push_str(&" ".repeat(length - body.len()));
-        let reply = Reply::answer("200 OK", &body);
-        let verifier = Verifier::start(HOSTS[0], move |_| reply.clone());
-        let relay = relay(HOSTS[0], Way::Plain, &verifier.url(), false);
-        assert_eq!(Peer::try_connect(relay.derp, Way::Plain, private(1)).is_ok(), allowed);
+    for host in HOSTS {
+        for (length, allowed) in [(4_096, true), (4_097, false)] {
+            let mut body = String::from(r#"{"Allow":true}"#);
+            body.push_str(&" ".repeat(length - body.len()));
+            let reply = Reply::answer("200 OK", &body);
+            let verifier = Verifier::start(host, move |_| reply.clone());
+            let relay = relay(host, Way::Plain, &verifier.url(), false);
+            assert_eq!(Peer::try_connect(relay.derp, Way::Plain, private(1)).is_ok(), allowed);
+        }
     }
 }
 
@@ -173,13 +175,13 @@ fn a_verifier_that_closes_after_each_answer_is_no_outage() {
 /// strangers with another question, and all of them are refused in the end.
 #[test]
 fn logins_that_wait_for_the_verifier_hinder_nobody() {
-    for way in [Way::Plain, Way::Tls13] {
+    for (host, way) in HOSTS.into_iter().zip([Way::Plain, Way::Tls13]) {
         let silent = Arc::new(AtomicBool::new(false));
         let is_silent = Arc::clone(&silent);
-        let verifier = Verifier::start(HOSTS[0], move |_| {
+        let verifier = Verifier::start(host, move |_| {
             if is_silent.load(Ordering::Acquire) { Reply::Silence } else { Reply::allow() }
         });
-        let relay = relay(HOSTS[0], way, &verifier.url(), false);
+        let relay = relay(host, way, &verifier.url(), false);
         let mut one = Peer::connect(relay.derp, way, 1);
         let mut two = Peer::connect(relay.derp, way, 2);
         silent.store(true, Ordering::Release);

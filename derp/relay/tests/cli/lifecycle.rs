@@ -50,21 +50,24 @@ fn the_ready_line_names_bound_ports_and_all_of_them_answer() {
 /// The default without TLS has no HTTP listener; `none` leaves any other away.
 #[test]
 fn listeners_that_are_not_wanted_are_none() {
-    let state = tempfile::tempdir().unwrap();
-    let mut serve = serve_arguments(HOSTS[0], Way::Plain, state.path());
-    let http = serve.iter().position(|argument| argument == "--listen-http").unwrap();
-    serve.drain(http..http + 2);
-    for what in ["stun", "metrics"] {
-        let at = serve.iter().position(|argument| *argument == format!("--listen-{what}")).unwrap();
-        "none".clone_into(&mut serve[at + 1]);
-    }
+    for host in HOSTS {
+        let state = tempfile::tempdir().unwrap();
+        let mut serve = serve_arguments(host, Way::Plain, state.path());
+        let http = serve.iter().position(|argument| argument == "--listen-http").unwrap();
+        serve.drain(http..http + 2);
+        for what in ["stun", "metrics"] {
+            let at =
+                serve.iter().position(|argument| *argument == format!("--listen-{what}")).unwrap();
+            "none".clone_into(&mut serve[at + 1]);
+        }
 
-    let relay = Program::start(command(&serve));
+        let relay = Program::start(command(&serve));
 
-    for what in ["http", "stun", "metrics"] {
-        assert!(relay.addresses(what).is_empty(), "{what}");
+        for what in ["http", "stun", "metrics"] {
+            assert!(relay.addresses(what).is_empty(), "{what}");
+        }
+        Peer::connect(relay.address("derp"), Way::Plain, 1).is_up();
     }
-    Peer::connect(relay.address("derp"), Way::Plain, 1).is_up();
 }
 
 /// check-L6: SIGTERM and SIGINT end it at once, with code 0; clients see the end of the stream.
@@ -101,9 +104,9 @@ fn a_signal_to_stop_ends_it_cleanly_with_clients_connected() {
 /// fault-D2: SIGHUP never ends it, also where there is nothing to read again.
 #[test]
 fn a_hangup_without_anything_to_reload_changes_nothing() {
-    for way in WAYS {
+    for (host, way) in HOSTS.into_iter().zip(WAYS) {
         let state = tempfile::tempdir().unwrap();
-        let mut relay = Program::serve(HOSTS[0], way, state.path(), NOTHING);
+        let mut relay = Program::serve(host, way, state.path(), NOTHING);
         let mut client = Peer::connect(relay.address("derp"), way, 1);
         let pin = (way == Way::Tls13).then(|| pin_shown_by(relay.address("derp")));
 
@@ -252,10 +255,10 @@ fn a_kill_during_the_first_start_leaves_nothing_half_made() {
 /// `--log-format json`: each line is an object, whatever the level.
 #[test]
 fn json_logs_are_json_on_every_line() {
-    for level in ["info", "trace"] {
+    for (host, level) in HOSTS.into_iter().zip(["info", "trace"]) {
         let state = tempfile::tempdir().unwrap();
         let more = ["--log-format", "json", "--log-level", level];
-        let relay = Program::serve(HOSTS[1], Way::Tls13, state.path(), &more);
+        let relay = Program::serve(host, Way::Tls13, state.path(), &more);
         let mut one = Peer::connect(relay.address("derp"), Way::Tls13, 1);
         let mut two = Peer::connect(relay.address("derp"), Way::Tls13, 2);
         one.send_packet(&two.key, b"hello");
