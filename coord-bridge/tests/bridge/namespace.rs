@@ -50,7 +50,7 @@ fn the_default_ports_are_the_ones_that_are_documented() {
     };
     let folder = TempDir::new().unwrap();
     let mut command = Command::new("unshare");
-    command.args(unshare).args(["timeout", "--kill-after=5", "100", "sh", "-c", SCRIPT]);
+    command.args(unshare).args(["timeout", "--kill-after=5", "300", "sh", "-c", SCRIPT]);
     command.arg(env!("CARGO_BIN_EXE_coord-bridge")).arg(folder.path());
     let done = command.output().unwrap();
     let said = String::from_utf8(done.stdout).unwrap();

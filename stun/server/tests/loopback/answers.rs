@@ -47,7 +47,8 @@ fn wildcards_of_both_families_share_a_port() {
 #[test]
 fn many_requests_at_once_are_all_answered() {
     const CLIENTS: usize = 8;
-    const REQUESTS: usize = 100;
+    /// All of them together fit into the smallest receive buffer that Linux gives.
+    const REQUESTS: usize = 40;
     for listen in LOOPBACK {
         let server = server(listen, 2).start().unwrap();
         let mut clients =
