@@ -7,7 +7,6 @@ use derp::id::ConnId;
 
 use super::Thread;
 use crate::shard::link::{Broken, Link, RECORD_ROOM};
-use crate::shard::socket::Socket;
 
 /// Bytes gathered for one record without TLS, which needs none.
 const PLAIN_RUN: usize = 64 * 1024;
@@ -54,9 +53,12 @@ impl Thread {
             }
             let (arena, now) = (self.arena.bytes(), self.now);
             let core = &mut self.core;
+            let most = socket.write_budget();
             let more = self
                 .writer
-                .gather(socket, |out, limit| core.transmit(conn, arena, out, limit, now))
+                .gather(&mut socket.link, most, |out, limit| {
+                    core.transmit(conn, arena, out, limit, now)
+                })
                 .map_err(|Broken| io::Error::other("TLS cannot go on"))?;
             if self.writer.out.is_empty() {
                 self.core.on_written(conn, written.took, false, self.now);
@@ -78,25 +80,26 @@ impl Thread {
 }
 
 impl Writer {
-    /// Fills the buffer with records for one write; returns whether more waits.
+    /// Fills the buffer with records for one write, `most` bytes or a little more; returns whether
+    /// more waits.
     ///
     /// `transmit` appends whole frames, up to the given number of bytes or one.
     fn gather(
         &mut self,
-        socket: &mut Socket,
+        link: &mut Link,
+        most: usize,
         mut transmit: impl FnMut(&mut Vec<u8>, usize) -> bool,
     ) -> Result<bool, Broken> {
         self.out.clear();
-        let most = socket.write_budget();
         loop {
-            let record = socket.link.record_len().min(PLAIN_RUN);
+            let record = link.record_len().min(PLAIN_RUN);
             let start = self.out.len();
-            let at = socket.link.begin_record(&mut self.out);
+            let at = link.begin_record(&mut self.out);
             let more = transmit(&mut self.out, record.min(most));
-            if self.out.len() - at > socket.link.record_len() {
-                self.split_last(&mut socket.link, start, at)?;
+            if self.out.len() - at > link.record_len() {
+                self.split_last(link, start, at)?;
             } else {
-                socket.link.finish_record(&mut self.out, at)?;
+                link.finish_record(&mut self.out, at)?;
             }
             if !more || self.out.len() == start || self.out.len() >= most {
                 return Ok(more);
@@ -116,5 +119,61 @@ impl Writer {
             link.finish_record(&mut self.out, at)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handover::Transport;
+    use crate::tls::record::pair::{Pair, Suite, give};
+
+    /// A frame of a packet of 1,400 bytes.
+    const FRAME: usize = 1_437;
+
+    /// Gathers `frames` frames of `len` bytes for one write; returns the records' lengths and what
+    /// the client reads from them.
+    fn write(suite: Suite, frames: usize, len: usize) -> (Vec<usize>, Vec<u8>) {
+        let Pair { mut client, server } = Pair::new(suite);
+        let mut link = Link::from(Transport::tls(server, true).unwrap());
+        let mut writer = Writer::default();
+        let mut left = frames;
+        let transmit = |out: &mut Vec<u8>, limit: usize| {
+            let start = out.len();
+            while left > 0 && (out.len() == start || out.len() - start + len <= limit) {
+                out.extend(std::iter::repeat_n(b'a', len));
+                left -= 1;
+            }
+            left > 0
+        };
+        assert!(!writer.gather(&mut link, usize::MAX, transmit).unwrap());
+        let (mut records, mut rest) = (Vec::new(), &writer.out[..]);
+        while let [_, _, _, high, low, ..] = *rest {
+            let record = usize::from(u16::from_be_bytes([high, low]));
+            records.push(record);
+            rest = &rest[5 + record..];
+        }
+        (records, give(&mut client, &writer.out).unwrap())
+    }
+
+    /// DERP-5.12, fault-D21: what waits goes out in few records, each as full as whole frames allow.
+    #[test]
+    fn a_backlog_is_written_in_full_records() {
+        for suite in Suite::ALL {
+            let (records, read) = write(suite, 44, FRAME);
+            assert_eq!((records.len(), read.len()), (4, 44 * FRAME), "{suite:?}");
+            assert!(records.iter().all(|len| (11 * FRAME..16 * 1024 + 256).contains(len)));
+        }
+    }
+
+    /// DERP-5.12: one frame is one record, and one that is longer than a record is cut into
+    /// several.
+    #[test]
+    fn a_single_frame_is_a_record_and_a_long_one_is_cut() {
+        for suite in Suite::ALL {
+            assert_eq!(write(suite, 1, FRAME).0.len(), 1, "{suite:?}");
+            let (records, read) = write(suite, 2, 65_573);
+            assert_eq!((records.len(), read.len()), (10, 2 * 65_573), "{suite:?}");
+        }
     }
 }
