@@ -41,8 +41,9 @@ fn reload(bridge: &Bridge, started_with: &Config, arguments: &ConfigArguments) {
     let config = match load(arguments) {
         Ok((config, _)) => config,
         Err(error) => {
-            tracing::error!(%error, "the map stays as it was");
+            // Whoever has read the line shall find it at `/ready`.
             bridge.refuse_reload();
+            tracing::error!(%error, "the map stays as it was");
             return;
         }
     };
