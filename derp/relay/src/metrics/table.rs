@@ -10,7 +10,7 @@ pub enum Kind {
     Counter,
     /// Goes up and down.
     Gauge,
-    /// Counts by size: see [`super::histogram`].
+    /// Counts by class.
     Histogram,
 }
 
