@@ -28,13 +28,12 @@ use crate::drop_reason::{DropReason, PacketKind};
 use crate::hash::FlowId;
 use crate::key::NodePublic;
 use crate::limits::{
-    DISCO_LANE_BYTES, DISCO_LANE_PACKETS, DISCO_SHARE, Limits, MAX_DISCO_LANE_PACKET, TOTAL_SHARE,
+    DISCO_LANE_BYTES, DISCO_LANE_PACKETS, DISCO_SHARE, Limits, MAX_DISCO_LANE_PACKET,
 };
 use crate::time::Time;
 
 use flows::Flows;
-use lane::Lane;
-pub(crate) use lane::charge;
+use lane::{Lane, charge};
 use rate::Rate;
 pub use segments::Pool;
 
@@ -118,37 +117,37 @@ impl Queue {
     ) {
         let len = offer.packet.len();
         let kind = PacketKind::of(offer.packet);
-        let Counters { dropped: drops, copied_bytes, .. } = counters;
-        // The part of the total that is free bounds every queue, so that long ones give way
-        // before short ones (Choudhury and Hahne's dynamic threshold).
-        let fair_share = pool.room(limits) / TOTAL_SHARE;
-        if Self::takes_for_disco(kind, len) {
+        let drops = &mut counters.dropped;
+        let for_disco = Self::takes_for_disco(kind, len);
+        if for_disco {
             let lane = &mut self.disco;
             lane.expire(limits.queue_age, now, pool, drops);
             while lane.is_over(charge(len), DISCO_LANE_BYTES, DISCO_LANE_PACKETS) {
                 lane.drop_front(DropReason::QueueHead, pool, drops);
             }
-            if fair_share < charge(len) {
-                return drops.add(DropReason::QueueTotal, kind, len);
+        } else {
+            self.data.expire(offer.flow, limits.queue_age, now, pool, drops);
+            while !self.data.is_empty() {
+                let wanted = self.data.charged() + charge(len);
+                let reason = if wanted > limits.queue_bytes {
+                    DropReason::QueueHead
+                } else if wanted > pool.share(limits) {
+                    DropReason::QueueTotal
+                } else {
+                    break;
+                };
+                self.data.drop_longest(reason, pool, drops);
             }
-            *copied_bytes += len as u64;
-            lane.push(offer, kind, pool);
-            return;
         }
-        self.data.expire(offer.flow, limits.queue_age, now, pool, drops);
-        while self.data.charged() > 0 && self.data.charged() + charge(len) > limits.queue_bytes {
-            self.data.drop_longest(DropReason::QueueHead, pool, drops);
-        }
-        while self.data.charged() > 0
-            && self.data.charged() + charge(len) > pool.room(limits) / TOTAL_SHARE
-        {
-            self.data.drop_longest(DropReason::QueueTotal, pool, drops);
-        }
-        if pool.room(limits) / TOTAL_SHARE < charge(len) {
+        if pool.share(limits) < charge(len) {
             return drops.add(DropReason::QueueTotal, kind, len);
         }
-        *copied_bytes += len as u64;
-        self.data.push(offer, kind, pool);
+        counters.copied_bytes += len as u64;
+        if for_disco {
+            self.disco.push(offer, kind, pool);
+        } else {
+            self.data.push(offer, kind, pool);
+        }
     }
 
     /// Appends whole frames to what is gathered, as many as fit; counts them as sent.

@@ -43,10 +43,7 @@ impl Flows {
             self.list.push(Flow { id: offer.flow, lane, delay: Delay::default(), credit: 0 });
             self.list.len() - 1
         });
-        let Some(flow) = self.list.get_mut(place) else { return };
-        let before = flow.lane.charged();
-        flow.lane.push(offer, kind, pool);
-        self.charged += flow.lane.charged() - before;
+        self.change(place, pool, |lane, pool| lane.push(offer, kind, pool));
     }
 
     /// Appends frames, one flow after the other, as many as fit.
@@ -62,9 +59,9 @@ impl Flows {
             self.turn %= self.list.len();
             let place = self.turn;
             let Some(flow) = self.list.get_mut(place) else { return };
-            let before = flow.lane.charged();
+            self.charged -= flow.lane.charged();
             let ended = flow.gather(to, age, now, pool, counters);
-            self.charged -= before - flow.lane.charged();
+            self.charged += flow.lane.charged();
             self.remove_if_empty(place, pool);
             match ended {
                 Ended::Full => return,
@@ -128,12 +125,12 @@ impl Flows {
         self.list.iter().position(|flow| flow.id == id)
     }
 
-    /// Lets `what` take packets off one flow, and forgets the flow if none is left.
+    /// Lets `what` change the packets of one flow, and forgets the flow if none is left.
     fn change(&mut self, place: usize, pool: &mut Pool, what: impl FnOnce(&mut Lane, &mut Pool)) {
         let Some(flow) = self.list.get_mut(place) else { return };
-        let before = flow.lane.charged();
+        self.charged -= flow.lane.charged();
         what(&mut flow.lane, pool);
-        self.charged -= before - flow.lane.charged();
+        self.charged += flow.lane.charged();
         self.remove_if_empty(place, pool);
     }
 

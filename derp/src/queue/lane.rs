@@ -18,7 +18,7 @@ use crate::time::Time;
 const KEPT_NOTES: usize = 256;
 
 /// What a waiting packet of `packet_len` bytes is charged with: its frame and its note.
-pub(crate) const fn charge(packet_len: usize) -> usize {
+pub(super) const fn charge(packet_len: usize) -> usize {
     RECV_HEAD_LEN + packet_len + PACKET_OVERHEAD
 }
 

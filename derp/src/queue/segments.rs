@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use super::Queue;
 use super::lane::Lane;
-use crate::limits::Limits;
+use crate::limits::{Limits, TOTAL_SHARE};
 
 /// Bytes in the segments that a short queue uses.
 const SMALL: usize = 4 * 1024;
@@ -52,9 +52,10 @@ impl Pool {
         self.outside = bytes;
     }
 
-    /// Bytes that are left of this shard's part of the total.
-    pub(super) const fn room(&self, limits: &Limits) -> usize {
-        limits.queue_bytes_total.saturating_sub(self.lent + self.outside)
+    /// Bytes that one queue may hold: a part of what is free of the shard's total, so that long
+    /// queues give way before short ones (Choudhury and Hahne's dynamic threshold).
+    pub(super) const fn share(&self, limits: &Limits) -> usize {
+        limits.queue_bytes_total.saturating_sub(self.lent + self.outside) / TOTAL_SHARE
     }
 
     /// An empty queue.

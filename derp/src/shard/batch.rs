@@ -22,6 +22,7 @@ use super::Shard;
 use super::inbound::Sender;
 use super::staging::End;
 use crate::counters::Tally;
+use crate::drop_reason::PacketKind;
 use crate::hash::FlowId;
 use crate::id::{ConnId, ShardId};
 use crate::key::{KEY_LEN, NodePublic};
@@ -103,7 +104,8 @@ impl Shard {
                 ConnId { shard: self.setup.id, slot: entry.slot, generation: entry.generation };
             let route = Route { conn: to, first: entry.first };
             let end = End { buffer, at: batch.len() - rest.len() };
-            self.deliver(route, &entry.sender, entry.packet, end, now);
+            let kind = PacketKind::of(entry.packet);
+            self.deliver(route, &entry.sender, entry.packet, kind, end, now);
         }
         self.staging.keep_side(batch, Some(from));
     }

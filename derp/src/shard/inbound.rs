@@ -7,7 +7,7 @@ use std::mem;
 use std::ops::Range;
 
 use super::conn::{Conn, Standing};
-use super::staging::{Buffer, Chain, End, Staging};
+use super::staging::{Buffer, Chain, End, Staged};
 use super::timers::Timer;
 use super::{CloseReason, Message, Shard};
 use crate::counters::Counters;
@@ -233,7 +233,7 @@ impl Shard {
         conn.aim.note(route.map(|route| route.conn), now);
         match route {
             Some(route) if route.conn.shard == self.setup.id => {
-                self.deliver(route, &sender, packet, end, now);
+                self.deliver(route, &sender, packet, kind, end, now);
             }
             Some(route) => {
                 let to = self.batches.get_mut(route.conn.shard.index());
@@ -261,10 +261,11 @@ impl Shard {
         route: Route,
         sender: &Sender,
         packet: &[u8],
+        kind: PacketKind,
         end: End,
         now: Time,
     ) {
-        let (to, kind) = (route.conn, PacketKind::of(packet));
+        let to = route.conn;
         let Some(receiver) = self.slots.get_mut(to) else {
             self.counters.dropped.add(DropReason::GoneDisconnected, kind, packet.len());
             return;
@@ -279,7 +280,8 @@ impl Shard {
             let offer = Offer { source: &sender.key, flow: sender.flow, packet, since: now };
             receiver.offer(offer, now, &self.setup.limits, &mut self.pool, &mut self.counters);
         } else {
-            self.staging.push(&mut receiver.staged, to, sender, end, packet.len(), now);
+            let staged = Staged::new(to, sender, kind, end, packet.len());
+            self.staging.push(&mut receiver.staged, staged, now);
         }
         let nearly_full = receiver.is_nearly_full(&self.setup.limits);
         Self::mark_ready(to.slot, receiver, &mut self.ready);
@@ -295,13 +297,13 @@ impl Shard {
         let mut place = 0;
         while let Some(staged) = self.staging.at(place) {
             place += 1;
-            if Staging::is_taken(&staged) {
+            if staged.taken {
                 continue;
             }
             let packet = self.staging.packet(&staged, arena);
             let Some(receiver) = self.slots.get_mut(staged.to) else {
-                let kind = PacketKind::of(packet);
-                self.counters.dropped.add(DropReason::GoneDisconnected, kind, packet.len());
+                let (reason, kind) = (DropReason::GoneDisconnected, staged.kind);
+                self.counters.dropped.add(reason, kind, packet.len());
                 continue;
             };
             receiver.staged = Chain::default();

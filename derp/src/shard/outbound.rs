@@ -10,7 +10,6 @@ use super::conn::{Conn, Standing};
 use super::staging::Staging;
 use super::timers::Timer;
 use super::{Counters, Shard};
-use crate::drop_reason::PacketKind;
 use crate::frame::{self, HEADER_LEN, Kind, PEER_GONE_DISCONNECTED};
 use crate::id::ConnId;
 use crate::key::KEY_LEN;
@@ -56,17 +55,11 @@ impl Shard {
             conn.gather_staged(&mut to, arena, &mut self.staging, now, &mut self.counters);
         }
         conn.gather_farewells(&mut to, &mut self.counters);
-        let more = conn.has_more();
+        let more = conn.queue.is_some() || !conn.staged.is_empty() || !conn.farewells.is_empty();
         if conn.push_back.is_some() {
             self.reconsider_push_back(name);
         }
         more
-    }
-
-    /// Whether anything waits for the connection that it could be sent now.
-    #[must_use]
-    pub fn has_more(&self, name: ConnId) -> bool {
-        self.slots.get(name).is_some_and(Conn::has_more)
     }
 
     /// Reports what became of the bytes gathered: whether the socket took any, and whether it
@@ -88,10 +81,6 @@ impl Shard {
 }
 
 impl Conn {
-    fn has_more(&self) -> bool {
-        self.queue.is_some() || !self.staged.is_empty() || !self.farewells.is_empty()
-    }
-
     fn gather_control(&mut self, to: &mut Gathering<'_>, counters: &mut Counters) {
         for pong in mem::take(&mut self.pongs) {
             frame::encode(Kind::Pong, &[&pong], to.out);
@@ -121,7 +110,7 @@ impl Conn {
             to.out.extend_from_slice(&frame::recv_head(&staged.source, packet.len()));
             to.out.extend_from_slice(packet);
             counters.copied_bytes += packet.len() as u64;
-            counters.sent.add(PacketKind::of(packet), packet.len());
+            counters.sent.add(staged.kind, packet.len());
             counters.sojourn.add(now.since(staging.since()));
             staging.take_first(&mut self.staged);
         }

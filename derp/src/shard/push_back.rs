@@ -54,13 +54,11 @@ impl Aim {
 
     /// Notes that a packet goes to `to`.
     pub(super) fn note(&mut self, to: Option<ConnId>, now: Time) {
-        if self.sole != to || to.is_none() {
-            // What went nowhere before the first packet was no flow that could be hurt.
-            if self.sole.is_some() || to.is_none() {
-                self.since = now;
-            }
-            self.sole = to;
+        // Before the first destination there was no flow that could be hurt.
+        if to.is_none() || self.sole.is_some_and(|sole| Some(sole) != to) {
+            self.since = now;
         }
+        self.sole = to;
     }
 
     fn is_only_at(&self, to: ConnId, now: Time) -> bool {

@@ -14,6 +14,7 @@ use std::mem;
 
 use super::inbound::Sender;
 use crate::counters::Tally;
+use crate::drop_reason::PacketKind;
 use crate::frame::RECV_HEAD_LEN;
 use crate::hash::FlowId;
 use crate::id::{ConnId, ShardId};
@@ -48,15 +49,32 @@ pub(super) struct Staged {
     pub(super) to: ConnId,
     pub(super) source: NodePublic,
     pub(super) flow: FlowId,
+    pub(super) kind: PacketKind,
     buffer: Buffer,
     start: u32,
     len: u32,
     /// The next packet for the same receiver.
     next: Option<u32>,
-    taken: bool,
+    /// It has left already.
+    pub(super) taken: bool,
 }
 
 impl Staged {
+    /// A packet of `len` bytes that ends at `end`.
+    pub(super) fn new(to: ConnId, sender: &Sender, kind: PacketKind, end: End, len: usize) -> Self {
+        Self {
+            to,
+            source: sender.key,
+            flow: sender.flow,
+            kind,
+            buffer: end.buffer,
+            start: to_u32(end.at - len),
+            len: to_u32(len),
+            next: None,
+            taken: false,
+        }
+    }
+
     /// Bytes of the frame that it becomes.
     pub(super) const fn wire_len(&self) -> usize {
         RECV_HEAD_LEN + self.len as usize
@@ -95,36 +113,15 @@ struct Side {
 }
 
 impl Staging {
-    /// Puts a packet of `len` bytes that ends at `end` behind those for the same receiver.
-    pub(super) fn push(
-        &mut self,
-        chain: &mut Chain,
-        to: ConnId,
-        sender: &Sender,
-        end: End,
-        len: usize,
-        now: Time,
-    ) {
-        // Buffers are far shorter than 4 GiB, and turns have far fewer packets.
-        let to_u32 = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
+    /// Puts a packet behind those for the same receiver.
+    pub(super) fn push(&mut self, chain: &mut Chain, staged: Staged, now: Time) {
         if self.list.is_empty() {
             self.since = now;
         }
         let place = to_u32(self.list.len());
-        let start = to_u32(end.at - len);
-        let staged = Staged {
-            to,
-            source: sender.key,
-            flow: sender.flow,
-            buffer: end.buffer,
-            start,
-            len: to_u32(len),
-            next: None,
-            taken: false,
-        };
         chain.bytes += staged.wire_len();
+        self.waiting.add(staged.len as usize);
         self.list.push(staged);
-        self.waiting.add(len);
         chain.ends = match chain.ends {
             None => Some((place, place)),
             Some((first, last)) => {
@@ -167,7 +164,7 @@ impl Staging {
 
     /// The place that the next buffer of ours will have.
     pub(super) fn next_side(&self) -> Buffer {
-        Buffer::Side(u32::try_from(self.sides.len()).unwrap_or(u32::MAX))
+        Buffer::Side(to_u32(self.sides.len()))
     }
 
     /// Keeps a buffer until the turn ends.
@@ -192,11 +189,6 @@ impl Staging {
         self.list.get(place).copied()
     }
 
-    /// Whether the packet has left already.
-    pub(super) const fn is_taken(staged: &Staged) -> bool {
-        staged.taken
-    }
-
     /// Packets that have not left, and their bytes.
     pub(super) const fn waiting(&self) -> Tally {
         self.waiting
@@ -219,4 +211,9 @@ impl Staging {
             }
         }
     }
+}
+
+/// Buffers are far shorter than 4 GiB, and turns have far fewer packets.
+fn to_u32(value: usize) -> u32 {
+    u32::try_from(value).unwrap_or(u32::MAX)
 }

@@ -91,10 +91,7 @@ impl Link {
     /// Begins a record behind `out`; returns where its plaintext begins, which the caller then
     /// appends: at most [`Link::record_len`] bytes.
     pub(super) fn begin_record(&self, out: &mut Vec<u8>) -> usize {
-        match self {
-            Self::Plain => {}
-            Self::Record(_) | Self::Tls(_) => out.extend_from_slice(&[0; HEADER_LEN]),
-        }
+        out.resize(out.len() + self.header_len(), 0);
         out.len()
     }
 
@@ -105,12 +102,8 @@ impl Link {
         out: &mut Vec<u8>,
         plaintext_at: usize,
     ) -> Result<(), Broken> {
-        let header_len = match self {
-            Self::Plain => return Ok(()),
-            Self::Record(_) | Self::Tls(_) => HEADER_LEN,
-        };
         if out.len() <= plaintext_at {
-            out.truncate(plaintext_at.saturating_sub(header_len));
+            out.truncate(plaintext_at.saturating_sub(self.header_len()));
             return Ok(());
         }
         match self {
@@ -126,6 +119,14 @@ impl Link {
         match self {
             Self::Plain => usize::MAX,
             Self::Record(_) | Self::Tls(_) => record::MAX_PLAINTEXT,
+        }
+    }
+
+    /// Bytes in front of the plaintext of a record.
+    const fn header_len(&self) -> usize {
+        match self {
+            Self::Plain => 0,
+            Self::Record(_) | Self::Tls(_) => HEADER_LEN,
         }
     }
 

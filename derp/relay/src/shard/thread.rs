@@ -117,7 +117,7 @@ impl Thread {
 
     fn turn(&mut self, events: &Events) {
         self.now = time_since(self.epoch);
-        if let Some(mailbox) = self.mailboxes.get(self.id.index()) {
+        if let Some(mailbox) = self.mailbox() {
             mailbox.looking();
         }
         // 1
@@ -294,7 +294,7 @@ impl Thread {
             self.flush(conn);
         }
         while let Some((from, batch)) = self.core.poll_spent() {
-            if let Some(mailbox) = self.mailboxes.get(self.id.index()) {
+            if let Some(mailbox) = self.mailbox() {
                 mailbox.give_back(from, batch);
             }
         }

@@ -46,6 +46,7 @@ impl Thread {
     fn write(&mut self, conn: ConnId) -> io::Result<bool> {
         let Some(Some(socket)) = self.sockets.get_mut(conn.slot as usize) else { return Ok(false) };
         let mut written = socket.write_refused()?;
+        let mut more = true;
         for _ in 0..WRITES_PER_TURN {
             if written.blocked {
                 self.core.on_written(conn, written.took, true, self.now);
@@ -54,7 +55,7 @@ impl Thread {
             let (arena, now) = (self.arena.bytes(), self.now);
             let core = &mut self.core;
             let most = socket.write_budget();
-            let more = self
+            more = self
                 .writer
                 .gather(&mut socket.link, most, |out, limit| {
                     core.transmit(conn, arena, out, limit, now)
@@ -75,7 +76,7 @@ impl Thread {
             }
         }
         self.core.on_written(conn, written.took, written.blocked, self.now);
-        Ok(!written.blocked && self.core.has_more(conn))
+        Ok(!written.blocked && more)
     }
 }
 
