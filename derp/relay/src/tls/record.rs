@@ -19,10 +19,13 @@ use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::{AlertDescription, Error, ProtocolVersion};
 
 mod fault;
+#[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod key;
 mod key_update;
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod pair;
+#[cfg(any(test, feature = "fuzzing"))]
 mod stranger;
 mod unbuffered;
 
