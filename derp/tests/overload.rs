@@ -191,17 +191,7 @@ fn a_sender_with_another_flow_is_not_held_back() {
 #[test]
 fn a_hold_ends_by_itself() {
     let (mut world, crowd, hub) = crowd(1, 1, Limits::default());
-    while world.is_read_from(crowd[0]) {
-        world.advance(MS / 10);
-        world.clients[hub].socket_room = 7_000;
-        for _ in 0..100 {
-            if world.is_read_from(crowd[0]) {
-                world.send_packet(crowd[0], &hub_key(), &PACKET);
-            }
-        }
-        world.settle();
-        world.read(hub);
-    }
+    send_until_held(&mut world, crowd[0], hub);
     world.clients[hub].socket_room = 0;
     world.advance(PUSH_BACK_TIME);
     assert!(world.is_read_from(crowd[0]));
@@ -218,25 +208,30 @@ fn a_hold_ends_with_its_receiver() {
     for shards in 1..=2 {
         let (mut world, crowd, hub) = crowd(1, shards, Limits::default());
         world.advance(SOLE_DESTINATION_TIME);
-        for _ in 0..1_000 {
-            world.advance(MS / 10);
-            world.clients[hub].socket_room = 7_000;
-            for _ in 0..100 {
-                if world.is_read_from(crowd[0]) {
-                    world.send_packet(crowd[0], &hub_key(), &PACKET);
-                }
-            }
-            world.settle();
-            world.read(hub);
-            if !world.is_read_from(crowd[0]) {
-                break;
-            }
-        }
-        assert!(!world.is_read_from(crowd[0]));
+        send_until_held(&mut world, crowd[0], hub);
         world.disconnect(hub);
         world.settle();
         assert!(world.is_read_from(crowd[0]));
     }
+}
+
+/// Lets a client send more than the receiver takes, until the relay reads no more of it.
+fn send_until_held(world: &mut World, client: usize, hub: usize) {
+    for _ in 0..1_000 {
+        world.advance(MS / 10);
+        world.clients[hub].socket_room = 7_000;
+        for _ in 0..100 {
+            if world.is_read_from(client) {
+                world.send_packet(client, &hub_key(), &PACKET);
+            }
+        }
+        world.settle();
+        world.read(hub);
+        if !world.is_read_from(client) {
+            return;
+        }
+    }
+    panic!("never held back");
 }
 
 /// A relay with `count` senders, `key(1)` and so on, on its first shard, and one receiver on its

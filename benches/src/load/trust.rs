@@ -10,6 +10,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
+use derp::map::PIN_PREFIX;
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs as provider};
@@ -19,9 +20,6 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::target::Trust;
-
-/// What the text form of a pin starts with.
-const PREFIX: &str = "sha256-raw:";
 
 /// Bytes in a pin.
 const PIN_LEN: usize = 32;
@@ -55,7 +53,7 @@ impl FromStr for Pin {
     type Err = ParsePinError;
 
     fn from_str(text: &str) -> Result<Self, ParsePinError> {
-        let digits = text.strip_prefix(PREFIX).ok_or(ParsePinError)?;
+        let digits = text.strip_prefix(PIN_PREFIX).ok_or(ParsePinError)?;
         if digits.len() != 2 * PIN_LEN || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
             return Err(ParsePinError);
         }
@@ -70,7 +68,7 @@ impl FromStr for Pin {
 
 impl fmt::Display for Pin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(PREFIX)?;
+        f.write_str(PIN_PREFIX)?;
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
@@ -170,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_pin_is_its_own_text() {
-        let text = format!("{PREFIX}{}", "0a1B".repeat(16));
+        let text = format!("{PIN_PREFIX}{}", "0a1B".repeat(16));
         let pin: Pin = text.parse().unwrap();
         assert_eq!(pin.to_string(), text.to_lowercase());
     }
@@ -181,10 +179,10 @@ mod tests {
         for text in [
             String::new(),
             "0a".repeat(32),
-            format!("{PREFIX}{digits}"),
-            format!("{PREFIX}{digits}+0"),
-            format!("{PREFIX}{digits}0g"),
-            format!("{PREFIX}{digits}0a0a"),
+            format!("{PIN_PREFIX}{digits}"),
+            format!("{PIN_PREFIX}{digits}+0"),
+            format!("{PIN_PREFIX}{digits}0g"),
+            format!("{PIN_PREFIX}{digits}0a0a"),
         ] {
             assert_eq!(text.parse::<Pin>(), Err(ParsePinError), "{text}");
         }

@@ -9,7 +9,7 @@ use clap::Args;
 use derp_relay::config::{LogFormat, LogLevel};
 use serde::Deserialize;
 
-use derp_relay::settings::{Listen, one_or_several};
+use derp_relay::settings::{self, Listen, one_or_several};
 
 /// What every environment variable of the bridge begins with.
 pub const VARIABLE_PREFIX: &str = "COORD_BRIDGE_";
@@ -204,8 +204,7 @@ impl Keys {
     /// The keys that are flags and variables too, as in the file.
     #[must_use]
     pub fn names() -> Vec<String> {
-        let command = Self::augment_args(clap::Command::new("keys"));
-        command.get_arguments().map(|argument| argument.get_id().to_string()).collect()
+        settings::names::<Self>()
     }
 
     /// All keys of the file.

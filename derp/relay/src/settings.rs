@@ -19,3 +19,10 @@ pub use listen::{Listen, ParseListenError};
 pub use several::one_or_several;
 pub use size::{ParseSizeError, Size};
 pub use span::{ParseSpanError, Span};
+
+/// The names of settings that are flags, as in the file.
+#[must_use]
+pub fn names<A: clap::Args>() -> Vec<String> {
+    let command = A::augment_args(clap::Command::new("keys"));
+    command.get_arguments().map(|argument| argument.get_id().to_string()).collect()
+}

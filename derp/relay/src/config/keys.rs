@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Deserialize;
 
-use crate::settings::{Listen, Size, Span, one_or_several};
+use crate::settings::{self, Listen, Size, Span, one_or_several};
 
 /// What every environment variable of the relay begins with.
 pub const VARIABLE_PREFIX: &str = "DERP_RELAY_";
@@ -208,7 +208,6 @@ impl Keys {
     /// The names of all keys, as in the file.
     #[must_use]
     pub fn names() -> Vec<String> {
-        let command = Self::augment_args(clap::Command::new("keys"));
-        command.get_arguments().map(|argument| argument.get_id().to_string()).collect()
+        settings::names::<Self>()
     }
 }

@@ -31,10 +31,7 @@ impl Thread {
 
     /// Reads once from a socket and lets the core have what it says.
     pub(super) fn read(&mut self, conn: ConnId) {
-        if self.arena.is_full() {
-            self.empty_arena();
-            self.give_to_rings();
-        }
+        self.make_room();
         let Some(Some(socket)) = self.sockets.get_mut(conn.slot as usize) else { return };
         if socket.conn != conn {
             return;
@@ -87,12 +84,18 @@ impl Thread {
         self.read_later(conn);
     }
 
+    /// Passes on what was read before, if the arena has no room for another read.
+    fn make_room(&mut self) {
+        if self.arena.is_full() {
+            self.empty_arena();
+            self.give_to_rings();
+        }
+    }
+
     /// Lets the core have bytes that were read elsewhere: what came behind a login.
     pub(super) fn receive_copied(&mut self, conn: ConnId, plaintext: &[u8]) {
         for part in plaintext.chunks(READ_BYTES) {
-            if self.arena.is_full() {
-                self.empty_arena();
-            }
+            self.make_room();
             let (at, room) = self.arena.room();
             if let Some(place) = room.get_mut(..part.len()) {
                 place.copy_from_slice(part);
