@@ -1,7 +1,6 @@
 //! What lies between a socket and DERP: nothing, or TLS.
 //!
-//! Does: opens received records in place and seals what is to be sent, many packets in one
-//! record, on rustls' unbuffered connection: the generator must be cheaper than the server.
+//! Does: opens received records in place and seals what is to be sent on rustls' unbuffered connection: the generator must be cheaper than the server.
 //! Does not: touch the socket, or hold received bytes; what is not a whole record stays with the
 //! caller.
 
@@ -122,14 +121,20 @@ impl Channel {
     }
 
     /// Seals `plaintext` into `out` from its start, which grows as far as needed and never
-    /// shrinks; returns how many bytes that are.
+    /// shrinks; returns how many bytes that are. No record holds more than `piece` bytes of it.
     ///
     /// # Errors
     ///
     /// [`Broken`] before the handshake is over, after the end, and without TLS.
-    pub fn seal(&mut self, plaintext: &[u8], out: &mut Vec<u8>) -> Result<usize, Broken> {
+    pub fn seal(
+        &mut self,
+        plaintext: &[u8],
+        piece: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<usize, Broken> {
         let Self::Tls(connection) = self else { return Err(Broken::because(&"there is none")) };
-        let records = plaintext.len().div_ceil(MAX_RECORD_PLAINTEXT);
+        let piece = piece.clamp(1, MAX_RECORD_PLAINTEXT);
+        let records = plaintext.len().div_ceil(piece);
         let needed = plaintext.len() + records * RECORD_OVERHEAD + KEY_UPDATE_ROOM;
         if out.len() < needed {
             out.resize(needed, 0);
@@ -140,7 +145,12 @@ impl Channel {
         else {
             return Err(Broken::because(&"not ready to send"));
         };
-        traffic.encrypt(plaintext, out).map_err(|error| Broken::because(&error))
+        let mut len = 0;
+        for piece in plaintext.chunks(piece) {
+            let room = out.get_mut(len..).unwrap_or_default();
+            len += traffic.encrypt(piece, room).map_err(|error| Broken::because(&error))?;
+        }
+        Ok(len)
     }
 }
 

@@ -263,6 +263,7 @@ impl Engine {
             return Ok(());
         }
         self.frames.clear();
+        let mut frame_len = 0;
         while self.frames.len() < TURN {
             let due = match flow.pace {
                 Pace::Open { .. } => flow.pace.due(flow.sent),
@@ -275,6 +276,7 @@ impl Engine {
             let to = usize::try_from(turn).ok().and_then(|turn| flow.destinations.get(turn));
             let Some(Ok(head)) = to.map(|to| send_head(to, flow.size)) else { break };
             let name = u32::try_from(index).unwrap_or(u32::MAX);
+            frame_len = head.len() + flow.size;
             self.frames.extend_from_slice(&head);
             Label { flow: name, number: flow.sent, due }.write(flow.size, &mut self.frames);
             flow.sent += 1;
@@ -290,7 +292,7 @@ impl Engine {
             }
         }
         if !self.frames.is_empty()
-            && let Err(error) = link.send(&self.frames, &mut self.scratch)
+            && let Err(error) = link.send_in_pieces(&self.frames, frame_len, &mut self.scratch)
         {
             let from = flow.from;
             return self.lose(from, error);

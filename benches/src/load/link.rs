@@ -269,10 +269,25 @@ impl Link {
     ///
     /// [`LinkError`]; the link is of no use.
     pub fn send(&mut self, plaintext: &[u8], scratch: &mut Scratch) -> Result<(), LinkError> {
+        self.send_in_pieces(plaintext, usize::MAX, scratch)
+    }
+
+    /// Sends `plaintext` in one write, with a TLS record for every `piece` bytes of it: as
+    /// Tailscale's clients do, which put every frame into a record of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`Link::send`].
+    pub fn send_in_pieces(
+        &mut self,
+        plaintext: &[u8],
+        piece: usize,
+        scratch: &mut Scratch,
+    ) -> Result<(), LinkError> {
         if matches!(self.channel, Channel::Plain) {
             return self.write(plaintext);
         }
-        let len = self.channel.seal(plaintext, &mut scratch.sealed)?;
+        let len = self.channel.seal(plaintext, piece, &mut scratch.sealed)?;
         self.write(scratch.sealed.get(..len).unwrap_or_default())
     }
 

@@ -14,13 +14,15 @@ const PICOS: u128 = 1_000;
 /// When packets are due, in nanoseconds since the start of the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
-    /// Packet `n` is due at `start` + `n` · `period`.
+    /// Packet `n` is due at `start` + `n` · `period`; in bursts, when the first of its burst is.
     Open {
         /// When packet 0 is due, in nanoseconds.
         start: u64,
-        /// Between two packets, in picoseconds: at a million packets a second a nanosecond
-        /// would be a part in a thousand.
+        /// Between two packets on average, in picoseconds: at a million packets a second a
+        /// nanosecond would be a part in a thousand.
         period: u64,
+        /// Packets that are due together.
+        burst: u64,
     },
     /// Every packet is due as soon as there is room for it.
     Unlimited {
@@ -36,7 +38,8 @@ impl Pace {
         match rate {
             Rate::BitsPerSecond(bits) => {
                 let period = size as u128 * 8 * 1_000_000_000_000 / u128::from(bits.max(1));
-                Self::Open { start, period: u64::try_from(period).unwrap_or(u64::MAX).max(1) }
+                let period = u64::try_from(period).unwrap_or(u64::MAX).max(1);
+                Self::Open { start, period, burst: 1 }
             }
             Rate::Unlimited => Self::Unlimited { start },
         }
@@ -45,19 +48,29 @@ impl Pace {
     /// A packet every `nanos` nanoseconds, the first at `start`.
     #[must_use]
     pub fn of_interval(nanos: u64, start: u64) -> Self {
-        Self::Open { start, period: nanos.saturating_mul(1_000).max(1) }
+        Self::Open { start, period: nanos.saturating_mul(1_000).max(1), burst: 1 }
     }
 
-    /// The same pace, begun later by the part `index` / `of` of one period.
+    /// The same packets, `burst` of them due together.
+    #[must_use]
+    pub fn in_bursts(self, burst: u64) -> Self {
+        match self {
+            Self::Open { start, period, .. } => Self::Open { start, period, burst: burst.max(1) },
+            Self::Unlimited { .. } => self,
+        }
+    }
+
+    /// The same pace, begun later by the part `index` / `of` of the time between two bursts.
     ///
     /// Flows that start together would send together; real clients do not.
     #[must_use]
     pub fn staggered(self, index: usize, of: usize) -> Self {
         match self {
-            Self::Open { start, period } => {
-                let shift = u128::from(period) * index as u128 / of.max(1) as u128 / PICOS;
+            Self::Open { start, period, burst } => {
+                let between = u128::from(period) * u128::from(burst);
+                let shift = between * index as u128 / of.max(1) as u128 / PICOS;
                 let start = start.saturating_add(u64::try_from(shift).unwrap_or(u64::MAX));
-                Self::Open { start, period }
+                Self::Open { start, period, burst }
             }
             Self::Unlimited { .. } => self,
         }
@@ -67,8 +80,8 @@ impl Pace {
     #[must_use]
     pub fn shifted(self, nanos: u64) -> Self {
         match self {
-            Self::Open { start, period } => {
-                Self::Open { start: start.saturating_add(nanos), period }
+            Self::Open { start, period, burst } => {
+                Self::Open { start: start.saturating_add(nanos), period, burst }
             }
             Self::Unlimited { start } => Self::Unlimited { start: start.saturating_add(nanos) },
         }
@@ -78,8 +91,9 @@ impl Pace {
     #[must_use]
     pub fn due(&self, number: u64) -> u64 {
         match *self {
-            Self::Open { start, period } => {
-                let after = u128::from(number) * u128::from(period) / PICOS;
+            Self::Open { start, period, burst } => {
+                let first = number - number % burst;
+                let after = u128::from(first) * u128::from(period) / PICOS;
                 start.saturating_add(u64::try_from(after).unwrap_or(u64::MAX))
             }
             Self::Unlimited { start } => start,
@@ -89,11 +103,12 @@ impl Pace {
     /// How many packets are due before `time`; `None` for an unlimited sender.
     #[must_use]
     pub fn due_before(&self, time: u64) -> Option<u64> {
-        let Self::Open { start, period } = *self else { return None };
+        let Self::Open { start, period, burst } = *self else { return None };
         let Some(since) = time.checked_sub(start) else { return Some(0) };
-        // The first number whose due time is not before `time`.
-        let number = (u128::from(since) * PICOS).div_ceil(u128::from(period));
-        Some(u64::try_from(number).unwrap_or(u64::MAX))
+        // The first burst whose due time is not before `time`.
+        let between = u128::from(period) * u128::from(burst);
+        let bursts = (u128::from(since) * PICOS).div_ceil(between);
+        Some(u64::try_from(bursts).unwrap_or(u64::MAX).saturating_mul(burst))
     }
 }
 
@@ -117,12 +132,22 @@ mod tests {
 
     #[test]
     fn as_many_are_due_as_have_a_due_time_before() {
-        let pace = Pace::of_rate(Rate::BitsPerSecond(333_333_333), 1_400, 1_000);
-        for time in [0, 999, 1_000, 1_001, 34_600, 34_601, 1_234_567_890] {
+        let smooth = Pace::of_rate(Rate::BitsPerSecond(333_333_333), 1_400, 1_000);
+        for (pace, time) in [smooth, smooth.in_bursts(8)].into_iter().flat_map(|pace| {
+            [0, 999, 1_000, 1_001, 34_600, 34_601, 1_234_567_890].map(|time| (pace, time))
+        }) {
             let count = pace.due_before(time).unwrap();
             assert!(pace.due(count) >= time, "{time}");
             assert!(count == 0 || pace.due(count - 1) < time, "{time}");
         }
+    }
+
+    #[test]
+    fn a_burst_is_due_together_and_keeps_the_rate() {
+        let pace = Pace::of_interval(1_000, 0).in_bursts(4);
+        let due: Vec<u64> = (0..9).map(|number| pace.due(number)).collect();
+        assert_eq!(due, [0, 0, 0, 0, 4_000, 4_000, 4_000, 4_000, 8_000]);
+        assert_eq!(pace.staggered(1, 2).due(0), 2_000);
     }
 
     #[test]

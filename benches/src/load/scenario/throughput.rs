@@ -62,6 +62,9 @@ pub struct Load {
     /// Bytes in a packet, as in a WireGuard packet that fills the tunnel's MTU.
     #[arg(long, default_value = "1400", value_name = "SIZE")]
     pub packet: Size,
+    /// Packets that a sender has at once, each a TLS record of its own, written together.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub burst: u64,
 }
 
 impl Load {
@@ -86,7 +89,8 @@ impl Load {
         };
         let count = workloads.len().max(1);
         for pair in 0..self.pairs {
-            let pace = Pace::of_rate(share, size, 0).staggered(pair, self.pairs);
+            let pace = Pace::of_rate(share, size, 0);
+            let pace = pace.in_bursts(self.burst).staggered(pair, self.pairs);
             if let Some(workload) = workloads.get_mut(pair % count) {
                 workload.add_pair(targets.0, targets.1, PairFlow { group, phase, pace, size });
             }
