@@ -11,6 +11,7 @@
 //! | [`config`] | what the bridge is to do; every key, flag and variable |
 //! | [`published`] | the map that is published now, rendered once |
 //! | [`map_file`] | the map as a file |
+//! | [`headscale`] | what is asked of Headscale |
 //! | [`http`] | what is answered at which listener |
 //! | [`self_test`] | a region tried as its clients would |
 //! | [`cli`] | the commands of the program |
@@ -22,6 +23,7 @@
 pub mod bridge;
 pub mod cli;
 pub mod config;
+pub mod headscale;
 pub mod http;
 pub mod map_file;
 pub mod published;
