@@ -10,7 +10,7 @@ pub mod load;
 mod login;
 mod queue;
 mod route;
-mod scenario;
+pub mod scenario;
 mod shard;
 mod stun;
 

@@ -1,5 +1,7 @@
 //! `derp::queue`: a burst goes in and comes out as one run of frames.
 
+use std::time::{Duration, Instant};
+
 use criterion::{Criterion, Throughput};
 use derp::counters::Counters;
 use derp::hash::Seed;
@@ -38,5 +40,29 @@ pub(crate) fn benches(criterion: &mut Criterion) {
             });
         });
     }
+    group.bench_function("gather", |bencher| {
+        let (limits, now, packet) = (Limits::default(), Time::ZERO, [0x5a; PACKET]);
+        let (mut pool, mut counters) = (Pool::default(), Counters::default());
+        let (source, mut out) = (node(1), Vec::new());
+        let flow = Seed(7).flow(&source);
+        bencher.iter_custom(|times| {
+            let mut spent = Duration::ZERO;
+            for _ in 0..times {
+                let mut queue = Queue::default();
+                for _ in 0..BURST {
+                    let offer = Offer { source: &source, flow, packet: &packet, since: now };
+                    queue.offer(offer, now, &limits, &mut pool, &mut counters);
+                }
+                let start = Instant::now();
+                while !queue.is_empty() {
+                    out.clear();
+                    let mut to = Gathering { out: &mut out, start: 0, limit: RECORD };
+                    queue.gather(&mut to, &limits, now, &mut pool, &mut counters);
+                }
+                spent += start.elapsed();
+            }
+            spent
+        });
+    });
     group.finish();
 }

@@ -30,7 +30,7 @@ use crate::socket::Reserve;
 mod connection;
 pub mod counters;
 mod endpoint;
-#[cfg(any(test, feature = "fuzzing"))]
+#[cfg(any(test, feature = "sim"))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod http;

@@ -19,13 +19,13 @@ use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::{AlertDescription, Error, ProtocolVersion};
 
 mod fault;
-#[cfg(any(test, feature = "fuzzing"))]
+#[cfg(any(test, feature = "sim"))]
 pub mod fuzzing;
 mod key;
 mod key_update;
-#[cfg(any(test, feature = "fuzzing"))]
-pub(crate) mod pair;
-#[cfg(any(test, feature = "fuzzing"))]
+#[cfg(any(test, feature = "sim"))]
+pub mod pair;
+#[cfg(any(test, feature = "sim"))]
 mod stranger;
 mod unbuffered;
 

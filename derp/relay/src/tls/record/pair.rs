@@ -1,4 +1,5 @@
-//! Both ends of a TLS connection in memory, past their handshake: for tests and fuzzing.
+//! Both ends of a TLS connection in memory, past their handshake: for tests, fuzzing and
+//! benches.
 //!
 //! The client is rustls' buffered connection, with a record layer that shares nothing with ours
 //! but the cipher.
@@ -28,18 +29,29 @@ const MAX_STEPS: usize = 32;
 
 /// What is spoken: a cipher suite, which has its version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Suite {
+pub enum Suite {
+    /// TLS 1.3, with AES-128.
     Aes128,
+    /// TLS 1.3, with AES-256.
     Aes256,
+    /// TLS 1.3, with ChaCha20.
     ChaCha20,
     /// TLS 1.2, with AES-128.
     Tls12,
 }
 
 /// The two ends.
-pub(crate) struct Pair {
-    pub(crate) client: ClientConnection,
-    pub(crate) server: Box<UnbufferedServerConnection>,
+pub struct Pair {
+    /// One end.
+    pub client: ClientConnection,
+    /// The other one.
+    pub server: Box<UnbufferedServerConnection>,
+}
+
+impl std::fmt::Debug for Pair {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pair").finish_non_exhaustive()
+    }
 }
 
 static SERVER: LazyLock<Arc<ServerConfig>> = LazyLock::new(|| {
@@ -59,10 +71,11 @@ static CLIENTS: LazyLock<[Arc<ClientConfig>; 4]> =
     LazyLock::new(|| Suite::ALL.map(|suite| client_config(suite.rustls())));
 
 impl Suite {
-    pub(crate) const ALL: [Self; 4] = [Self::Aes128, Self::Aes256, Self::ChaCha20, Self::Tls12];
+    /// All of them, in order.
+    pub const ALL: [Self; 4] = [Self::Aes128, Self::Aes256, Self::ChaCha20, Self::Tls12];
 
     /// Those that our own record layer is for.
-    pub(crate) const OWN: [Self; 3] = [Self::Aes128, Self::Aes256, Self::ChaCha20];
+    pub const OWN: [Self; 3] = [Self::Aes128, Self::Aes256, Self::ChaCha20];
 
     const fn rustls(self) -> SupportedCipherSuite {
         use aws_lc_rs::cipher_suite;
@@ -81,7 +94,7 @@ impl Pair {
     /// # Panics
     ///
     /// If they do not agree, which is a fault of these lines.
-    pub(crate) fn new(suite: Suite) -> Self {
+    pub fn new(suite: Suite) -> Self {
         let config = Arc::clone(&CLIENTS[suite as usize]);
         let name = ServerName::try_from(NAME).expect("a constant name");
         let mut pair = Self {
@@ -133,15 +146,27 @@ impl Pair {
 }
 
 /// Appends all that `client` has to send to `wire`.
-pub(crate) fn take(client: &mut ClientConnection, wire: &mut Vec<u8>) {
+///
+/// # Panics
+///
+/// Never: memory takes everything.
+pub fn take(client: &mut ClientConnection, wire: &mut Vec<u8>) {
     while client.wants_write() {
         client.write_tls(wire).expect("memory takes everything");
     }
 }
 
 /// Lets `client` have `wire`; returns the plaintext that it read.
+///
+/// # Errors
+///
+/// What rustls says of records that are not right.
+///
+/// # Panics
+///
+/// Never: memory gives everything.
 #[expect(clippy::unwrap_in_result, reason = "reading from memory does not fail")]
-pub(crate) fn give(client: &mut ClientConnection, mut wire: &[u8]) -> Result<Vec<u8>, Error> {
+pub fn give(client: &mut ClientConnection, mut wire: &[u8]) -> Result<Vec<u8>, Error> {
     let mut plaintext = Vec::new();
     while !wire.is_empty() {
         client.read_tls(&mut wire).expect("memory gives everything");
@@ -157,12 +182,11 @@ pub(crate) fn give(client: &mut ClientConnection, mut wire: &[u8]) -> Result<Vec
 }
 
 /// Lets `client` seal `plaintext`, in records of at most `record_len` bytes, behind `wire`.
-pub(crate) fn say(
-    client: &mut ClientConnection,
-    plaintext: &[u8],
-    record_len: usize,
-    wire: &mut Vec<u8>,
-) {
+///
+/// # Panics
+///
+/// If a piece is longer than what the client buffers, 64 KiB.
+pub fn say(client: &mut ClientConnection, plaintext: &[u8], record_len: usize, wire: &mut Vec<u8>) {
     for piece in plaintext.chunks(record_len.max(1)) {
         client.writer().write_all(piece).expect("a piece below the client's limit");
         take(client, wire);
