@@ -54,8 +54,9 @@ fn unlimited_senders_are_verified_too() {
 #[test]
 fn threads_share_the_pairs() {
     for server in servers() {
-        let records =
-            server.measure("throughput --rate 4M --pairs 4 --threads 2 --grain 1ms --burst 8");
+        let records = server.measure(
+            "throughput --rate 4M --pairs 4 --threads 2 --grain 1ms --burst 8 --senders-first",
+        );
         server.check(&records[0], &[("loss_percent", 0.0), ("reordered", 0.0)]);
     }
 }

@@ -53,6 +53,10 @@ pub const DELAY_INTERVAL: Duration = Duration::from_millis(100);
 /// what is too much. Source: docs/architecture.md, "Overload".
 pub const PUSH_BACK_TIME: Duration = Duration::from_millis(20);
 
+/// Bytes of packets on the way from one shard to another: ten milliseconds of 800 Mbit/s, since
+/// the other thread may have to wait for its core that long.
+pub const RING_BYTES: usize = 1024 * 1024;
+
 /// Time for which a sender must have sent to one destination only, to be held back for it.
 pub const SOLE_DESTINATION_TIME: Duration = Duration::from_millis(100);
 

@@ -14,13 +14,12 @@ use crate::frame::{self, Kind};
 use crate::hash::Seed;
 use crate::id::{ConnId, ShardId};
 use crate::key::NodePublic;
-use crate::limits::Limits;
+use crate::limits::{Limits, RING_BYTES};
 use crate::route::Directory;
 use crate::shard::{Arrival, CloseReason, Message, Setup, Shard, tally_batch};
 use crate::time::Time;
 
 /// Bytes that the data ring between two simulated shards takes.
-const RING_BYTES: usize = 1 << 20;
 
 /// Bytes gathered for one write.
 const WRITE_BUDGET: usize = 64 * 1024;

@@ -215,6 +215,69 @@ fn a_hold_ends_with_its_receiver() {
     }
 }
 
+/// DERP-5.13: while the thread of a receiver waits for its core, who sends to that receiver only
+/// is held back before the way there is full; nothing is lost.
+#[test]
+fn a_sender_is_held_back_while_the_other_thread_stands_still() {
+    let (mut world, crowd, hub) = crowd(1, 2, Limits::default());
+    let mut sent = 0;
+    for _ in 0..3 {
+        while world.is_read_from(crowd[0]) {
+            world.send_packet(crowd[0], &hub_key(), &PACKET);
+            world.turn(0);
+            sent += 1;
+            assert!(sent < 10_000, "never held back");
+        }
+        world.settle();
+        assert!(world.is_read_from(crowd[0]));
+    }
+    let counters = total(&world);
+    assert_eq!((counters.push_backs, counters.dropped.total().packets), (3, 0));
+    assert_eq!(by_source(&world.read(hub)).get(&key(1)), Some(&sent));
+}
+
+/// DERP-5.13: nobody is held back for longer than agreed, nor again before the way was empty.
+#[test]
+fn a_hold_ends_though_the_other_thread_stands_still() {
+    let (mut world, crowd, hub) = crowd(1, 2, Limits::default());
+    let fill = |world: &mut World| {
+        for _ in 0..1_000 {
+            world.send_packet(crowd[0], &hub_key(), &PACKET);
+            world.turn(0);
+        }
+    };
+    fill(&mut world);
+    assert!(!world.is_read_from(crowd[0]));
+    world.advance(PUSH_BACK_TIME);
+    assert!(world.is_read_from(crowd[0]));
+    fill(&mut world);
+    assert!(world.is_read_from(crowd[0]));
+    assert!(total(&world).dropped.of(DropReason::ShardRing).other.packets > 0);
+
+    world.settle();
+    world.read(hub);
+    fill(&mut world);
+    assert!(!world.is_read_from(crowd[0]));
+}
+
+/// DERP-5.13: who sends to others too is never held back for a thread that stands still.
+#[test]
+fn another_flow_goes_on_while_the_other_thread_stands_still() {
+    let (mut world, crowd, _) = crowd(1, 2, Limits::default());
+    let other = world.connect(key(77), 0);
+    world.settle();
+    world.read(other);
+    for _ in 0..1_000 {
+        world.advance(MS / 10);
+        world.send_packet(crowd[0], &key(77), b"of the innocent flow");
+        world.send_packet(crowd[0], &hub_key(), &PACKET);
+        world.turn(0);
+        assert!(world.is_read_from(crowd[0]));
+    }
+    assert_eq!(by_source(&world.read(other)).values().sum::<u32>(), 1_000);
+    assert_eq!(total(&world).push_backs, 0);
+}
+
 /// Lets a client send more than the receiver takes, until the relay reads no more of it.
 fn send_until_held(world: &mut World, client: usize, hub: usize) {
     for _ in 0..1_000 {

@@ -103,14 +103,12 @@ impl Workload {
         self.clients.len() - 1
     }
 
-    /// Adds a sender at `here` and a receiver at `there`, and a flow from one to the other.
-    pub fn add_pair(&mut self, here: &Arc<Target>, there: &Arc<Target>, flow: PairFlow) {
-        let from = self.add(Client::new(here));
+    /// Adds a receiver at `there`, and a flow to it from a client that is here already.
+    pub fn add_receiver(&mut self, from: usize, there: &Arc<Target>, flow: PairFlow) {
         let to = self.add(Client::new(there));
         let PairFlow { group, phase, pace, size } = flow;
-        let to = vec![to];
-        let counted_at = to.first().copied();
-        self.flows.push(FlowPlan { from, to, counted_at, group, phase, pace, size });
+        let counted_at = Some(to);
+        self.flows.push(FlowPlan { from, to: vec![to], counted_at, group, phase, pace, size });
     }
 
     /// Adds a client whose packets come back from an echo, so that the latency is a round trip.

@@ -2,7 +2,8 @@
 //!
 //! Does: writes packets for one other shard end to end into one run of bytes, which the shell
 //! moves over whole; and delivers the run that came from another.
-//! Does not: wait. When the ring to the other shard has no room, packets are lost and counted.
+//! Does not: wait. When the ring to the other shard has no room, packets are lost and counted;
+//! before that, `push_back` slows down whom it may.
 //!
 //! ```text
 //! offset  size  field, little endian
@@ -20,6 +21,7 @@ use std::mem;
 
 use super::Shard;
 use super::inbound::Sender;
+use super::push_back::RingHold;
 use super::staging::End;
 use crate::counters::Tally;
 use crate::drop_reason::PacketKind;
@@ -39,6 +41,8 @@ pub(super) struct Batch {
     bytes: Vec<u8>,
     waiting: Tally,
     room: usize,
+    /// Those that are held back until the ring has room.
+    pub(super) held: RingHold,
 }
 
 impl Batch {
@@ -66,6 +70,11 @@ impl Batch {
     pub(super) const fn waiting(&self) -> Tally {
         self.waiting
     }
+
+    /// Bytes that the ring takes besides those that have gathered for it.
+    pub(super) const fn room_left(&self) -> usize {
+        self.room.saturating_sub(self.bytes.len())
+    }
 }
 
 impl Shard {
@@ -73,6 +82,7 @@ impl Shard {
     pub fn set_room(&mut self, to: ShardId, room: usize) {
         if let Some(batch) = self.batches.get_mut(to.index()) {
             batch.room = room;
+            self.reconsider_ring(to);
         }
     }
 

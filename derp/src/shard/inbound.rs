@@ -242,6 +242,7 @@ impl Shard {
                 } else {
                     self.counters.dropped.add(DropReason::ShardRing, kind, packet.len());
                 }
+                self.consider_ring(route.conn, from, now);
             }
             None => {
                 self.counters.dropped.add(DropReason::UnknownDest, kind, packet.len());

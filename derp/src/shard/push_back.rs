@@ -12,12 +12,17 @@
 //!      |                              queue <= 1/2, or 20 ms later
 //!      +   <------- Resume -----------+
 //! ```
+//!
+//! The ring to another shard is such a queue too: half full it holds back those whose only
+//! destination is there, until it is less, or for 20 ms. Its other end is a thread that waits for
+//! its core, so that nobody tells when there is room: the shard looks every millisecond.
 
 use std::mem;
+use std::time::Duration;
 
 use super::{Conn, Message, Shard};
-use crate::id::ConnId;
-use crate::limits::{Limits, PUSH_BACK_TIME, SOLE_DESTINATION_TIME};
+use crate::id::{ConnId, ShardId};
+use crate::limits::{Limits, PUSH_BACK_TIME, RING_BYTES, SOLE_DESTINATION_TIME};
 use crate::time::Time;
 
 /// Senders held back for one destination at a time. More than these together are no flow that
@@ -26,6 +31,9 @@ const MAX_HELD: usize = 64;
 
 /// What a sender may send in one turn at least, while it is not held back: one packet and more.
 const MIN_READ: usize = 8 * 1024;
+
+/// Between two looks at a ring that holds somebody back.
+const RING_LOOK: Duration = Duration::from_millis(1);
 
 /// What a destination knows of those it slows down.
 #[derive(Debug, Default)]
@@ -37,19 +45,33 @@ pub(super) struct PushBack {
     given_up: bool,
 }
 
+/// What the ring to another shard knows of those it slows down; each at most once.
+#[derive(Debug, Default)]
+pub(super) struct RingHold {
+    held: Vec<ConnId>,
+    /// When to look again.
+    look: Time,
+    /// Until when, at the latest.
+    until: Time,
+    /// It did not help in time: no more of it until the ring has been empty.
+    given_up: bool,
+}
+
 /// What a sender's connection knows of where it sends.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Aim {
     /// The one destination since `since`.
     pub(super) sole: Option<ConnId>,
     since: Time,
-    /// Not read from until released.
+    /// Not read from until this destination releases it.
     held_for: Option<ConnId>,
+    /// Not read from until the ring to its destination does.
+    held_by_ring: bool,
 }
 
 impl Aim {
     pub(super) const fn new() -> Self {
-        Self { sole: None, since: Time::ZERO, held_for: None }
+        Self { sole: None, since: Time::ZERO, held_for: None, held_by_ring: false }
     }
 
     /// Notes that a packet goes to `to`.
@@ -67,7 +89,7 @@ impl Aim {
     }
 
     pub(super) const fn is_held(&self) -> bool {
-        self.held_for.is_some()
+        self.held_for.is_some() || self.held_by_ring
     }
 }
 
@@ -90,9 +112,14 @@ impl Shard {
         if conn.aim.is_held() {
             return 0;
         }
-        let here = conn.aim.sole.filter(|to| to.shard == self.setup.id);
-        let Some(to) = here.and_then(|to| self.slots.get(to)) else { return usize::MAX };
-        let room = high(&self.setup.limits).saturating_sub(to.held_charge());
+        let Some(to) = conn.aim.sole else { return usize::MAX };
+        let room = if to.shard == self.setup.id {
+            let Some(to) = self.slots.get(to) else { return usize::MAX };
+            high(&self.setup.limits).saturating_sub(to.held_charge())
+        } else {
+            let Some(batch) = self.batches.get(to.shard.index()) else { return usize::MAX };
+            batch.room_left().saturating_sub(RING_BYTES / 2)
+        };
         (room / 4).max(MIN_READ)
     }
 
@@ -104,11 +131,26 @@ impl Shard {
     /// When [`Shard::on_push_back_timeout`] wants to be called, if at all.
     #[must_use]
     pub fn push_back_timeout(&self) -> Option<Time> {
-        self.held_until.front().map(|(until, _)| *until)
+        let queues = self.held_until.front().map(|(until, _)| *until);
+        let rings = self.batches.iter().map(|batch| &batch.held);
+        let rings = rings.filter(|ring| !ring.held.is_empty()).map(|ring| ring.look);
+        rings.chain(queues).min()
     }
 
     /// Lets go of the senders that have been held back long enough.
     pub fn on_push_back_timeout(&mut self, now: Time) {
+        for place in 0..self.batches.len() {
+            let Some(batch) = self.batches.get_mut(place) else { continue };
+            let ring = &mut batch.held;
+            if ring.held.is_empty() {
+                continue;
+            }
+            ring.look = now + RING_LOOK;
+            if ring.until <= now {
+                ring.given_up = true;
+                self.release_ring(place);
+            }
+        }
         while let Some((until, to)) = self.held_until.front().copied() {
             if until > now {
                 return;
@@ -211,7 +253,52 @@ impl Shard {
         let Some(conn) = self.slots.get_mut(sender) else { return };
         if conn.aim.held_for == Some(to) {
             conn.aim.held_for = None;
-            self.resumed.push(sender);
+            if !conn.aim.is_held() {
+                self.resumed.push(sender);
+            }
+        }
+    }
+
+    /// Holds `sender` back, if the ring to the shard of `to` is filling up and it sends to nobody
+    /// else.
+    pub(super) fn consider_ring(&mut self, to: ConnId, sender: ConnId, now: Time) {
+        let Some(batch) = self.batches.get_mut(to.shard.index()) else { return };
+        if batch.held.given_up || batch.room_left() >= RING_BYTES / 2 {
+            return;
+        }
+        let Some(conn) = self.slots.get_mut(sender) else { return };
+        if conn.aim.held_by_ring || !conn.aim.is_only_at(to, now) {
+            return;
+        }
+        conn.aim.held_by_ring = true;
+        self.counters.push_backs += 1;
+        if batch.held.held.is_empty() {
+            batch.held.until = now + PUSH_BACK_TIME;
+            batch.held.look = now + RING_LOOK;
+        }
+        batch.held.held.push(sender);
+    }
+
+    /// Lets senders go once the ring to `to` has room.
+    pub(super) fn reconsider_ring(&mut self, to: ShardId) {
+        let Some(batch) = self.batches.get_mut(to.index()) else { return };
+        let room = batch.room_left();
+        if room == RING_BYTES {
+            batch.held.given_up = false;
+        }
+        if room >= RING_BYTES / 2 {
+            self.release_ring(to.index());
+        }
+    }
+
+    fn release_ring(&mut self, place: usize) {
+        let Some(batch) = self.batches.get_mut(place) else { return };
+        for sender in batch.held.held.drain(..) {
+            let Some(conn) = self.slots.get_mut(sender) else { continue };
+            conn.aim.held_by_ring = false;
+            if !conn.aim.is_held() {
+                self.resumed.push(sender);
+            }
         }
     }
 }

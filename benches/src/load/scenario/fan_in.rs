@@ -141,7 +141,7 @@ impl Scenario for FanIn {
     ) -> Result<(), Failure> {
         let target = &bench.target;
         let mut workloads = vec![Workload::default()];
-        let pairs = Load { pairs: self.pairs, packet: self.packet, burst: 1 };
+        let pairs = Load { pairs: self.pairs, packet: self.packet, burst: 1, senders_first: false };
         pairs.add_to(&mut workloads, (target, target), self.beside, INNOCENT, 0)?;
         // On a thread of its own: innocent pairs that wait for the storm's sender measure that.
         workloads.push(self.storm(bench)?);

@@ -73,7 +73,7 @@ impl Scenario for Handshakes {
         let mut workloads = Vec::new();
         if let Some(rate) = self.beside {
             workloads = self.common.workloads();
-            let pair = Load { pairs: 1, packet: Size(1_400), burst: 1 };
+            let pair = Load { pairs: 1, packet: Size(1_400), burst: 1, senders_first: false };
             pair.add_to(&mut workloads, (&bench.target, &bench.target), rate, 0, 0)?;
         }
         let mut storm = Storm::new(self, bench);

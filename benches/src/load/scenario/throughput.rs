@@ -65,6 +65,11 @@ pub struct Load {
     /// Packets that a sender has at once, each a TLS record of its own, written together.
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub burst: u64,
+    /// Log all senders in before the receivers, not pair by pair: with --concurrency 1 and an
+    /// even number of pairs, a server that gives its threads connections in turn then has both
+    /// ends of a pair on one of two threads, and otherwise on both.
+    #[arg(long)]
+    pub senders_first: bool,
 }
 
 impl Load {
@@ -88,11 +93,22 @@ impl Load {
             Rate::Unlimited => Rate::Unlimited,
         };
         let count = workloads.len().max(1);
+        let mut senders = Vec::new();
         for pair in 0..self.pairs {
             let pace = Pace::of_rate(share, size, 0);
             let pace = pace.in_bursts(self.burst).staggered(pair, self.pairs);
+            let flow = PairFlow { group, phase, pace, size };
+            let Some(workload) = workloads.get_mut(pair % count) else { continue };
+            let sender = workload.add(Client::new(targets.0));
+            if self.senders_first {
+                senders.push((sender, flow));
+            } else {
+                workload.add_receiver(sender, targets.1, flow);
+            }
+        }
+        for (pair, (sender, flow)) in senders.into_iter().enumerate() {
             if let Some(workload) = workloads.get_mut(pair % count) {
-                workload.add_pair(targets.0, targets.1, PairFlow { group, phase, pace, size });
+                workload.add_receiver(sender, targets.1, flow);
             }
         }
         Ok(())

@@ -12,6 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use crossbeam_queue::{ArrayQueue, SegQueue};
 use derp::counters::Counters;
 use derp::id::ShardId;
+use derp::limits::RING_BYTES;
 use derp::shard::Message;
 use mio::{Poll, Token, Waker};
 
@@ -20,11 +21,9 @@ use crate::handover::Handover;
 /// The token under which a shard's poll reports a wake-up.
 pub(super) const WAKE: Token = Token(usize::MAX);
 
-/// Bytes of packets on the way from one shard to another.
-const RING_BYTES: usize = 1024 * 1024;
-
-/// Batches on the way from one shard to another; each is what one turn of its loop gathered.
-const RING_BATCHES: usize = 64;
+/// Batches on the way from one shard to another; each is what one turn of its loop gathered. So
+/// many that bytes are the bound, also where a turn gathers a single packet.
+const RING_BATCHES: usize = 1_024;
 
 /// Largest buffer that is used again for a later batch, in bytes.
 const KEPT_BATCH: usize = 256 * 1024;

@@ -125,6 +125,7 @@ impl Thread {
             self.welcome(handover);
         }
         // 2
+        self.ask_for_room();
         self.take_from_rings();
         // 3
         let unread = std::mem::take(&mut self.unread);
