@@ -19,7 +19,8 @@ impl Counter {
         self.0.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn add_one(&self) {
+    /// Adds one.
+    pub fn add_one(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -57,7 +58,8 @@ impl<L: Label> CounterBy<L> {
         self.counts.iter().map(Counter::get).sum()
     }
 
-    pub(crate) fn add_one(&self, label: L) {
+    /// Adds one to the counter of `label`.
+    pub fn add_one(&self, label: L) {
         if let Some(counter) = self.of(label) {
             counter.add_one();
         }

@@ -8,6 +8,7 @@
 //! | [`handshake`] | one connection, as an async byte stream |
 //! | [`record`] | its records, after the handshake |
 //! | [`validity`] | when a certificate is valid |
+//! | [`outgoing`] | connections that we open, and whom they trust |
 //!
 //! TLS 1.2 and 1.3. AES-128-GCM is taken where the client offers it: the relay's cost is mostly
 //! encryption, and AES-256 costs a fifth more. No client certificates; no session tickets, since
@@ -26,6 +27,7 @@ pub mod certificate;
 mod failure;
 pub mod handshake;
 pub mod meta;
+pub mod outgoing;
 pub mod record;
 pub mod self_signed;
 pub mod validity;

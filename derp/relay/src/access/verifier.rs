@@ -11,8 +11,7 @@
 use std::error::Error;
 use std::io;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,11 +23,9 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 
 use crate::door::limits::DEFAULT_ACCESS_TIME;
+use crate::tls::outgoing::{self, TrustError};
 
 /// Most bytes of an answer that are read. Source: DERP-8.1.
 pub const MAX_ANSWER_LEN: usize = 4_096;
@@ -53,27 +50,9 @@ pub enum SetupError {
         /// What was given.
         url: String,
     },
-    /// The file of further certificates is of no use.
-    #[error("ca_file: {} cannot be used: {source}; give certificates in PEM form", path.display())]
-    CaFile {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        #[source]
-        source: rustls_pki_types::pem::Error,
-    },
-    /// A certificate of that file is of no use.
-    #[error("ca_file: {} holds a certificate that is of no use: {source}; remove it", path.display())]
-    CaCertificate {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        #[source]
-        source: rustls::Error,
-    },
-    /// An https URL, and nothing to check its certificate against.
-    #[error("this system has no certificates to trust; give some with --ca-file")]
-    NoRoots,
+    /// Its certificate could not be checked.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
 }
 
 #[derive(Debug)]
@@ -92,12 +71,7 @@ impl Verifier {
         {
             return Err(wrong());
         }
-        let roots = roots(uri.scheme_str() == Some("https"), ca_file)?;
-        let config = ClientConfig::builder_with_provider(crate::tls::provider())
-            .with_safe_default_protocol_versions()
-            .map_err(|source| SetupError::CaCertificate { path: PathBuf::new(), source })?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let config = outgoing::client_config(uri.scheme_str() == Some("https"), ca_file)?;
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(config)
             .https_or_http()
@@ -194,34 +168,6 @@ fn read_answer(body: &[u8]) -> Answer {
         }
     }
     if allow { Answer::Allow } else { Answer::Deny }
-}
-
-/// What to check the verifier's certificate against: the system's roots and those of `ca_file`.
-fn roots(is_https: bool, ca_file: Option<&Path>) -> Result<Arc<RootCertStore>, SetupError> {
-    let mut roots = RootCertStore::empty();
-    if is_https {
-        let (_, _) =
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    }
-    if let Some(path) = ca_file {
-        let failed = |source| SetupError::CaFile { path: path.to_owned(), source };
-        let certificates: Vec<_> = CertificateDer::pem_file_iter(path)
-            .map_err(failed)?
-            .collect::<Result<_, _>>()
-            .map_err(failed)?;
-        if certificates.is_empty() {
-            return Err(failed(rustls_pki_types::pem::Error::NoItemsFound));
-        }
-        for certificate in certificates {
-            roots
-                .add(certificate)
-                .map_err(|source| SetupError::CaCertificate { path: path.to_owned(), source })?;
-        }
-    }
-    if is_https && roots.is_empty() {
-        return Err(SetupError::NoRoots);
-    }
-    Ok(Arc::new(roots))
 }
 
 #[cfg(test)]
