@@ -5,12 +5,14 @@
 //! Does not: open a file other than the configuration, or a socket.
 //!
 //! ```text
-//! bridge.toml -> Keys --or--> Config { map, listeners, map_file }
+//! bridge.toml -> Keys --or--> Config { map, listeners, map_file, headscale }
 //! flags, variables -^
 //! ```
 
+mod headscale;
 mod keys;
 mod region;
+mod secret_file;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -20,8 +22,10 @@ use derp_relay::config::{Faults, Log};
 use derp_relay::settings::{self, Listen};
 
 pub use derp_relay::config::ConfigError;
+pub use headscale::{HeadscaleConfig, HeadscaleKeys, Reach};
 pub use keys::{Keys, NodeKeys, ProvisioningKeys, RegionKeys, VARIABLE_PREFIX};
 pub use region::{DEFAULT_REGION_CODE, DEFAULT_REGION_ID, DEFAULT_REGION_NAME, OWN_REGION_IDS};
+pub use secret_file::{CREDENTIALS_VARIABLE, NoCredentials, ParseSecretFileError, SecretFile};
 
 /// Where the map is served unless told otherwise.
 pub const DEFAULT_MAP_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8_091);
@@ -41,6 +45,8 @@ pub struct Config {
     pub provisioning_listen: Vec<SocketAddr>,
     /// The map, without faults.
     pub map: DerpMap,
+    /// Whom machines register with, if anybody.
+    pub headscale: Option<HeadscaleConfig>,
 }
 
 impl Config {
@@ -80,6 +86,7 @@ impl Config {
     pub fn new(keys: Keys) -> Result<Self, ConfigError> {
         let mut faults = Vec::new();
         let map = region::map(keys.region, &mut faults);
+        let headscale = headscale::headscale(keys.headscale, &mut faults);
         let config = Self {
             map_listen: Listen::addresses(keys.map_listen.as_deref(), &[DEFAULT_MAP_LISTEN]),
             map_file: keys.map_file,
@@ -88,6 +95,7 @@ impl Config {
                 &[DEFAULT_PROVISIONING_LISTEN],
             ),
             map,
+            headscale,
         };
         if config.map_listen.is_empty() && config.map_file.is_none() {
             faults.push(

@@ -11,6 +11,8 @@ use serde::Deserialize;
 
 use derp_relay::settings::{self, Listen, one_or_several};
 
+use super::HeadscaleKeys;
+
 /// What every environment variable of the bridge begins with.
 pub const VARIABLE_PREFIX: &str = "COORD_BRIDGE_";
 
@@ -30,6 +32,10 @@ pub struct Keys {
     /// The region that is published.
     #[command(flatten)]
     pub region: RegionKeys,
+
+    /// The Headscale that machines register with.
+    #[command(flatten)]
+    pub headscale: HeadscaleKeys,
 
     /// Registration of machines.
     #[command(flatten)]
@@ -193,6 +199,7 @@ impl Keys {
             map_listen: self.map_listen.or(weaker.map_listen),
             map_file: self.map_file.or(weaker.map_file),
             region: self.region.or(weaker.region),
+            headscale: self.headscale.or(weaker.headscale),
             provisioning: ProvisioningKeys {
                 listen: self.provisioning.listen.or(weaker.provisioning.listen),
             },

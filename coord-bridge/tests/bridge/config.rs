@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use coord_bridge::Config;
-use coord_bridge::config::{Keys, NodeKeys, ProvisioningKeys, RegionKeys};
+use coord_bridge::config::{HeadscaleKeys, Keys, NodeKeys, ProvisioningKeys, RegionKeys};
 use tempfile::TempDir;
 
 use crate::program::{Program, command, one_line, output, refusal};
@@ -53,7 +53,6 @@ fn keys_of_what_is_not_built_yet_are_unknown() {
         "metrics_listen = \"127.0.0.1:9092\"",
         "admin_listen = \"127.0.0.1:8092\"",
         "public_map_url = \"https://derp.example.org/derpmap.json\"",
-        "[headscale]\nurl = \"http://127.0.0.1:8080\"",
         "[provisioning]\ntoken_file = \"/var/lib/coord-bridge/enroll-token\"",
         "[embedded_relay]\nhostname = \"derp.example.org\"",
     ] {
@@ -182,13 +181,16 @@ fn every_key_of_the_file_is_known_and_taken() {
             "provisioning.",
             serde_json::from_str::<ProvisioningKeys>("{\"?\":1}").unwrap_err().to_string(),
         ),
+        ("headscale.", serde_json::from_str::<HeadscaleKeys>("{\"?\":1}").unwrap_err().to_string()),
     ];
     let mut known: Vec<String> = Vec::new();
     for (table, error) in &fields {
         let names = error.split('`').skip(3).step_by(2);
         known.extend(names.map(|name| format!("{table}{name}")));
     }
-    known.retain(|name| !["region", "region.nodes", "provisioning"].contains(&name.as_str()));
+    known.retain(|name| {
+        !["region", "region.nodes", "provisioning", "headscale"].contains(&name.as_str())
+    });
     known.sort();
     let mut names = Keys::names_in_file();
     names.sort();
@@ -198,7 +200,35 @@ fn every_key_of_the_file_is_known_and_taken() {
     assert!(Config::parse(full).is_ok());
     for name in names {
         let key = format!("\n{} = ", name.rsplit('.').next().unwrap());
-        assert!(full.contains(&key), "{name}");
+        // Stands in the way of the URL, as a test of its own holds.
+        assert!(full.contains(&key) || name == "headscale.socket", "{name}");
+    }
+}
+
+/// One way to Headscale, not two, and the whole of it.
+#[test]
+fn headscale_is_named_by_url_and_key_or_by_socket() {
+    let with = |lines: &str| Config::parse(&format!("{NODE}[headscale]\n{lines}\n"));
+    for good in [
+        "",
+        "socket = \"/run/headscale/headscale.sock\"",
+        "url = \"http://127.0.0.1:8080\"\napi_key_file = \"/run/secrets/key\"",
+        "url = \"https://hs.example.org\"\napi_key_file = \"credential:headscale-api-key\"",
+    ] {
+        let config = with(good).unwrap();
+        assert_eq!(config.headscale.is_some(), !good.is_empty(), "{good}");
+    }
+    for (bad, said) in [
+        ("url = \"http://127.0.0.1:8080\"", "headscale.api_key_file: missing"),
+        ("url = \"hs\"\napi_key_file = \"key\"", "headscale.url: no http:// or https:// URL"),
+        (
+            "url = \"http://hs\"\nsocket = \"s\"\napi_key_file = \"k\"",
+            "headscale.url, headscale.socket: ",
+        ),
+        ("api_key_file = \"credential:a/b\"", "api_key_file: "),
+    ] {
+        let error = with(bad).unwrap_err().to_string();
+        assert!(error.contains(said), "{bad}: {error}");
     }
 }
 
