@@ -1,17 +1,53 @@
-//! What the bridge asks of Headscale.
+//! What the bridge asks of Headscale, and how.
 //!
-//! Does: names the calls, what they take and give, and how they fail.
-//! Does not: know how a release of Headscale wants them put; the adapters do.
+//! ```text
+//! Headscale (trait) <- client -+-> breaker, limits      whether and how long
+//!                              +-> adapter -> transport  requests out, as the release wants them
+//!                              +-> answer, wire          answers in, as leniently as is safe
+//! ```
 //!
-//! Spec: docs of each release's API; differences: `docs/headscale.md`.
+//! Does: names the calls, what they take and give, and how they fail; asks Headscale from 0.26
+//! to 0.30, and finds out by itself which one it is.
+//! Does not: touch Headscale's database, or store what it is told.
+//!
+//! Differences of the releases: `docs/headscale.md`.
 
 use std::fmt;
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use derp::key::NodePublic;
+use derp_relay::tls::outgoing::TrustError;
+
+use crate::config::{HeadscaleConfig, NoCredentials};
+
+mod adapter;
+mod answer;
+mod api_key;
+mod breaker;
+mod client;
+mod counters;
+pub mod limits;
+mod transport;
+mod wire;
+
+pub use adapter::{Adapter, KeysBy};
+pub use client::Client;
+pub use counters::{Counters, Outcome};
+pub use limits::Limits;
+
+/// The way to a Headscale, which is asked nothing yet: it may come up later, go away, and come
+/// back as another release. Reads certificates where the URL is `https`.
+///
+/// # Errors
+///
+/// [`SetupError`].
+pub fn connect(config: &HeadscaleConfig) -> Result<Arc<dyn Headscale>, SetupError> {
+    Ok(Arc::new(Client::new(config, Limits::default())?))
+}
 
 /// What a call gives, sooner or later.
 pub type Call<'a, T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send + 'a>>;
@@ -160,6 +196,17 @@ pub enum FailureKind {
     Faulty,
     /// The answer is none of Headscale's.
     Unintelligible,
+}
+
+/// Why Headscale cannot be asked at all.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The API key is a credential, and there are none.
+    #[error("headscale.api_key_file: {0}")]
+    Credentials(#[from] NoCredentials),
+    /// Its certificate could not be checked.
+    #[error("headscale.{0}")]
+    Trust(#[from] TrustError),
 }
 
 impl fmt::Display for FailureKind {
