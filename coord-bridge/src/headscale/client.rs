@@ -283,8 +283,8 @@ impl Client {
             }
             Fault::Connect(_) => "is Headscale running, and is headscale.url right?",
             Fault::CutOff(_) | Fault::NotHttp(_) if is_socket => {
-                "up to 0.29 Headscale's socket speaks gRPC: with those, give headscale.url and an \
-                 API key"
+                "see the log of Headscale; up to 0.29 its socket speaks gRPC: with those, give \
+                 headscale.url and an API key"
             }
             Fault::CutOff(_) => "see the log of Headscale, and of a proxy before it",
             Fault::NotHttp(_) | Fault::TooLong(_) => "is headscale.url right?",
@@ -295,8 +295,8 @@ impl Client {
             Fault::Connect(_) => {
                 Trouble { is_unsent: true, ..Trouble::hurt(FailureKind::Unreachable, detail) }
             }
-            Fault::CutOff(_) if !is_socket => Trouble::hurt(FailureKind::Unreachable, detail),
-            Fault::CutOff(_) | Fault::NotHttp(_) | Fault::TooLong(_) => {
+            Fault::CutOff(_) => Trouble::hurt(FailureKind::Unreachable, detail),
+            Fault::NotHttp(_) | Fault::TooLong(_) => {
                 Trouble::hurt(FailureKind::Unintelligible, detail)
             }
             Fault::NoRequest(_) => Trouble::unsent(Failure { kind: FailureKind::Refused, detail }),
