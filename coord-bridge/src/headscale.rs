@@ -30,6 +30,8 @@ mod api_key;
 mod breaker;
 mod client;
 mod counters;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod limits;
 mod transport;
 mod wire;

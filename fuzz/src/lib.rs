@@ -6,6 +6,7 @@
 
 mod config;
 mod frame;
+mod headscale;
 mod http;
 mod login;
 mod map;
@@ -15,6 +16,7 @@ mod stun;
 
 pub use config::{bridge_config, relay_config};
 pub use frame::frame_decode;
+pub use headscale::headscale_answer;
 pub use http::upgrade_request;
 pub use login::{client_info, login_server};
 pub use map::derp_map;

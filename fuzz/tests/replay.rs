@@ -50,6 +50,7 @@ drivers!(
     client_info,
     derp_map,
     frame_decode,
+    headscale_answer,
     login_server,
     relay_config,
     shard_script,

@@ -200,12 +200,16 @@ pub(super) fn one_line(words: &str) -> String {
     let mut line: String = words
         .chars()
         .take(MAX_WORDS)
-        .map(|letter| if letter.is_control() { ' ' } else { letter })
+        .map(|letter| if breaks_line(letter) { ' ' } else { letter })
         .collect();
     if words.chars().nth(MAX_WORDS).is_some() {
         line.push('…');
     }
     line
+}
+
+fn breaks_line(letter: char) -> bool {
+    letter.is_control() || matches!(letter, '\u{2028}' | '\u{2029}')
 }
 
 #[cfg(test)]

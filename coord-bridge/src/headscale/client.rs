@@ -462,7 +462,8 @@ impl Drop for Pass<'_> {
 /// An object whose contents are of no interest: that it is one tells Headscale from an error page.
 type Object = std::collections::BTreeMap<String, IgnoredAny>;
 
-fn read<T: DeserializeOwned>(answer: &Answer, adapter: Adapter) -> Result<T, Trouble> {
+/// What was asked for, or why it is not there.
+pub(super) fn read<T: DeserializeOwned>(answer: &Answer, adapter: Adapter) -> Result<T, Trouble> {
     if !answer.status.is_success() {
         return Err(answer::trouble(answer, adapter));
     }

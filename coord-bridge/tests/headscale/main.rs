@@ -16,6 +16,7 @@ mod real;
 mod recorded;
 mod release;
 mod scenario;
+mod socket;
 mod trust;
 
 /// A Headscale at `url`, with the API key in `key_file`.
