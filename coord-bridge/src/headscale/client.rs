@@ -132,10 +132,10 @@ impl Client {
             Ok(Err(_)) | Err(_) => Err(Failure {
                 kind: FailureKind::Unreachable,
                 detail: format!(
-                    "{}: not asked, as {} calls are under way and none has ended within {:?}",
+                    "{}: not asked: it was not its turn within {:?}, with {} calls at once",
                     self.transport.place(),
-                    self.limits.max_calls,
-                    self.limits.turn_time
+                    self.limits.turn_time,
+                    self.limits.max_calls
                 ),
             }),
         }

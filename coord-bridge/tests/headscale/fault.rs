@@ -315,7 +315,7 @@ async fn a_call_does_not_wait_for_its_turn_for_ever() {
     };
 
     assert_eq!(failure.kind, FailureKind::Unreachable, "{failure}");
-    assert!(failure.detail.contains("not asked, as 1 calls are under way"), "{failure}");
+    assert!(failure.detail.contains("not asked: it was not its turn"), "{failure}");
 }
 
 /// Must hold: API key revoked: clear message, recovery without restart, also in the middle of a

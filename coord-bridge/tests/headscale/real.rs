@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, Once};
 
 use coord_bridge::config::{HeadscaleConfig, Reach};
-use coord_bridge::headscale::{Adapter, Client, FailureKind, Headscale, IssuedKey, Limits};
+use coord_bridge::headscale::{
+    Adapter, Client, FailureKind, Headscale, IssuedKey, Limits, NewKey, UserId,
+};
 
 use crate::fake::Fake;
 use crate::program::Real;
@@ -153,6 +155,39 @@ async fn real_every_call_over_the_socket() {
     }
 }
 
+/// Forty machines at once, with the bounds that the bridge has: each gets a key, and no key is
+/// one that nobody knows of.
+#[tokio::test(flavor = "multi_thread")]
+async fn real_forty_keys_at_once() {
+    for program in programs() {
+        let real = Real::start(&program);
+        let key_file = key_file(&real.new_api_key());
+        let config = url(&real.url(), key_file.path());
+        let client = Arc::new(Client::new(&config, Limits::default()).unwrap());
+        let user = client.ensure_user("deploy").await.unwrap().id;
+
+        let began = std::time::Instant::now();
+        let calls: Vec<_> = (0..40)
+            .map(|_| {
+                let (client, wanted) = (Arc::clone(&client), wanted(&user));
+                tokio::spawn(async move { client.create_key(&wanted).await })
+            })
+            .collect();
+        let mut made = Vec::new();
+        for call in calls {
+            made.push(call.await.unwrap().unwrap().id.0);
+        }
+
+        crate::say(&format!("headscale: {}: 40 keys in {:?}", real.version, began.elapsed()));
+
+        let listed = client.keys(&user).await.unwrap();
+        let mut listed: Vec<_> = listed.into_iter().map(|key| key.id.0).collect();
+        made.sort();
+        listed.sort();
+        assert_eq!(made, listed, "{}", real.version);
+    }
+}
+
 /// Must hold: revoked key, clear message, recovery without restart; and a Headscale that is
 /// restarted under the bridge.
 #[tokio::test(flavor = "multi_thread")]
@@ -192,13 +227,7 @@ async fn real_upgrades_are_noticed() {
     let user = client.ensure_user("deploy").await.unwrap().id;
 
     for program in rest {
-        let wanted = coord_bridge::headscale::NewKey {
-            user: user.clone(),
-            ephemeral: false,
-            expiration: scenario::far_off(),
-            tags: Vec::new(),
-        };
-        let key = client.create_key(&wanted).await.unwrap();
+        let key = client.create_key(&wanted(&user)).await.unwrap();
         let before = real.version.clone();
         real.stop();
         if !real.go_on_as(program) {
@@ -214,5 +243,14 @@ async fn real_upgrades_are_noticed() {
         assert!(ended.expiration.unwrap() < scenario::far_off(), "{ended:?}");
         let is_http = real.openapi().is_some();
         assert_eq!(client.adapter() == Some(Adapter::Http), is_http, "{:?}", client.adapter());
+    }
+}
+
+fn wanted(user: &UserId) -> NewKey {
+    NewKey {
+        user: user.clone(),
+        ephemeral: false,
+        expiration: scenario::far_off(),
+        tags: Vec::new(),
     }
 }
