@@ -143,7 +143,10 @@ async fn a_kept_connection_that_was_closed_costs_nothing() {
 
 #[tokio::test]
 async fn connections_are_kept_where_that_does_no_harm() {
-    let (fake, key) = start(|_| no_users());
+    let (fake, key) = start(|request| match request.method.as_str() {
+        "POST" => Reply::json(r#"{"preAuthKey":{"id":"1","key":"text"}}"#),
+        _ => no_users(),
+    });
     let client = client(&fake, &key, PATIENT);
     for _ in 0..10 {
         client.check().await.unwrap();
@@ -152,6 +155,11 @@ async fn connections_are_kept_where_that_does_no_harm() {
     assert_eq!(client.counters().calls.get(Outcome::Done), 10);
     assert_eq!(client.counters().detections.get(), 1);
     assert_eq!(client.counters().requests.get(), 11);
+
+    for _ in 0..3 {
+        client.create_key(&wanted()).await.unwrap();
+    }
+    assert_eq!(fake.connections(), 4, "each key has one of its own");
 }
 
 #[tokio::test]
