@@ -27,6 +27,7 @@ use crate::config::{HeadscaleConfig, NoCredentials};
 mod adapter;
 mod answer;
 mod api_key;
+mod blame;
 mod breaker;
 mod client;
 mod counters;

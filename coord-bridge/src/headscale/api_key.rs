@@ -60,12 +60,6 @@ impl ApiKeyFile {
         }
     }
 
-    /// `text` without the key, should somebody have sent it back.
-    pub(super) fn blot_out(&self, text: &str) -> String {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.as_ref().map_or_else(|| text.to_owned(), |key| text.replace(key.secret.reveal(), "…"))
-    }
-
     fn read_file(&self) -> Result<ApiKey, ReadKeyError> {
         let mut bytes = Vec::with_capacity(MAX_KEY_LEN + 1);
         File::open(&self.path)?.take(MAX_KEY_LEN as u64 + 1).read_to_end(&mut bytes)?;
@@ -87,6 +81,11 @@ impl ApiKeyFile {
 impl ApiKey {
     pub(super) const fn header(&self) -> &HeaderValue {
         &self.header
+    }
+
+    /// `text` without the key.
+    pub(super) fn blot_out(&self, text: &str) -> String {
+        text.replace(self.secret.reveal(), "…")
     }
 }
 
@@ -136,6 +135,6 @@ mod tests {
         let key = file.read().unwrap();
 
         assert!(!format!("{key:?} {file:?}").contains("geheim"), "{key:?} {file:?}");
-        assert_eq!(file.blot_out("no geheim here"), "no … here");
+        assert_eq!(key.blot_out("no geheim here"), "no … here");
     }
 }

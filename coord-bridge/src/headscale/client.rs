@@ -9,7 +9,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use hyper::StatusCode;
-use hyper::header::HeaderValue;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -18,6 +17,7 @@ use tokio::time::{sleep, timeout};
 use super::adapter::{self, Adapter, KeysBy};
 use super::answer::{self, Health, Trouble, Voice};
 use super::api_key::{ApiKey, ApiKeyFile};
+use super::blame;
 use super::breaker::Breaker;
 use super::counters::{Counters, Outcome};
 use super::limits::{Limits, RETRY_PAUSES};
@@ -115,7 +115,8 @@ impl Client {
                 ),
             ),
         };
-        let failure = self.explain(&trouble, is_repeatable);
+        let failure =
+            blame::failure(&trouble, self.transport.place(), self.key.as_ref(), is_repeatable);
         match trouble.health {
             Health::Alive => pass.answered(),
             Health::Hurt => pass.failed(&failure),
@@ -236,12 +237,12 @@ impl Client {
     /// refuses a key has done nothing.
     async fn ask_with_key(&self, ask: &Ask) -> Result<Answer, Trouble> {
         let key = self.read_key()?;
-        let answer = self.send(ask, key.as_ref().map(ApiKey::header)).await?;
+        let answer = self.send(ask, key.as_ref()).await?;
         if !answer::is_unauthorized(&answer) {
             return Ok(answer);
         }
         let now = self.read_key()?;
-        if now == key { Ok(answer) } else { self.send(ask, now.as_ref().map(ApiKey::header)).await }
+        if now == key { Ok(answer) } else { self.send(ask, now.as_ref()).await }
     }
 
     fn read_key(&self) -> Result<Option<ApiKey>, Trouble> {
@@ -255,11 +256,11 @@ impl Client {
     }
 
     /// Sends, and again what may be sent again while nobody is there.
-    async fn send(&self, ask: &Ask, key: Option<&HeaderValue>) -> Result<Answer, Trouble> {
+    async fn send(&self, ask: &Ask, key: Option<&ApiKey>) -> Result<Answer, Trouble> {
         let mut pauses = RETRY_PAUSES.into_iter();
-        loop {
+        let sent = loop {
             self.counters.requests.add_one();
-            let sent = self.transport.exchange(ask, key).await;
+            let sent = self.transport.exchange(ask, key.map(ApiKey::header)).await;
             let is_away = match &sent {
                 Ok(answer) => is_away(answer.status),
                 Err(Fault::Connect(_) | Fault::CutOff(_)) => true,
@@ -267,66 +268,13 @@ impl Client {
             };
             match pauses.next() {
                 Some(pause) if is_away && ask.repeatable => sleep(pause).await,
-                Some(_) | None => return sent.map_err(|fault| self.blame(&fault)),
+                Some(_) | None => break sent,
             }
-        }
-    }
-
-    fn blame(&self, fault: &Fault) -> Trouble {
-        let is_socket = self.transport.is_socket();
-        let gone = match fault {
-            Fault::Connect(words) if words.contains("certificate") => {
-                "if an authority of your own has signed it, name that in headscale.ca_file"
-            }
-            Fault::Connect(_) if is_socket => {
-                "is Headscale running, and may this user open its socket?"
-            }
-            Fault::Connect(_) => "is Headscale running, and is headscale.url right?",
-            Fault::CutOff(_) | Fault::NotHttp(_) if is_socket => {
-                "see the log of Headscale; up to 0.29 its socket speaks gRPC: with those, give \
-                 headscale.url and an API key"
-            }
-            Fault::CutOff(_) => "see the log of Headscale, and of a proxy before it",
-            Fault::NotHttp(_) | Fault::TooLong(_) => "is headscale.url right?",
-            Fault::NoRequest(_) => "ask for less",
         };
-        let detail = format!("{fault}; {gone}");
-        match fault {
-            Fault::Connect(_) => {
-                Trouble { is_unsent: true, ..Trouble::hurt(FailureKind::Unreachable, detail) }
-            }
-            Fault::CutOff(_) => Trouble::hurt(FailureKind::Unreachable, detail),
-            Fault::NotHttp(_) | Fault::TooLong(_) => {
-                Trouble::hurt(FailureKind::Unintelligible, detail)
-            }
-            Fault::NoRequest(_) => Trouble::unsent(Failure { kind: FailureKind::Refused, detail }),
+        match sent {
+            Ok(answer) => Ok(blotted(answer, key)),
+            Err(fault) => Err(blame::trouble(&fault, self.transport.is_socket())),
         }
-    }
-
-    /// What callers and operators get to read.
-    fn explain(&self, trouble: &Trouble, is_repeatable: bool) -> Failure {
-        let Failure { kind, detail } = &trouble.failure;
-        let mut line = format!("{}: {detail}", self.transport.place());
-        if let Some(file) = &self.key {
-            if *kind == FailureKind::Unauthorized {
-                line.push_str(&format!(
-                    "; put a key of `headscale apikeys create` into {}; it is taken without a \
-                     restart",
-                    file.path().display()
-                ));
-            }
-            line = file.blot_out(&line);
-        }
-        let may_be_done = match kind {
-            FailureKind::Unreachable | FailureKind::Faulty | FailureKind::Unintelligible => {
-                !trouble.is_unsent
-            }
-            FailureKind::Paused | FailureKind::Unauthorized | FailureKind::Refused => false,
-        };
-        if may_be_done && !is_repeatable {
-            line.push_str("; it may have been done all the same, and is not repeated");
-        }
-        Failure { kind: *kind, detail: line }
     }
 
     async fn find_user(&self, adapter: Adapter, name: &str) -> Result<Option<User>, Trouble> {
@@ -477,6 +425,19 @@ pub(super) fn read<T: DeserializeOwned>(answer: &Answer, adapter: Adapter) -> Re
         );
         Trouble::hurt(FailureKind::Unintelligible, detail).of_another_release()
     })
+}
+
+/// The answer without the key that was shown, should somebody have sent it back where it would be
+/// quoted. Before the quote is cut: half a key is a secret too.
+fn blotted(answer: Answer, key: Option<&ApiKey>) -> Answer {
+    match key {
+        Some(key) if !answer.status.is_success() => Answer {
+            body: key.blot_out(&String::from_utf8_lossy(&answer.body)).into(),
+            location: answer.location.map(|location| key.blot_out(&location)),
+            ..answer
+        },
+        Some(_) | None => answer,
+    }
 }
 
 /// Whether a proxy says that nobody is there.

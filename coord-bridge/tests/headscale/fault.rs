@@ -60,6 +60,11 @@ fn no_users() -> Reply {
     Reply::json(r#"{"users":[]}"#)
 }
 
+fn problem(detail: &str) -> Reply {
+    let body = format!(r#"{{"detail":"{detail}"}}"#);
+    Reply::answer(400, "application/problem+json", &body)
+}
+
 fn html(status: u16) -> Reply {
     Reply::answer(status, "text/html", "<h1>Oops</h1>\n")
 }
@@ -375,8 +380,11 @@ async fn without_a_file_of_the_key_nothing_is_asked_with_one() {
 #[tokio::test]
 async fn secrets_are_not_told() {
     for reply in [
-        Reply::answer(400, "application/problem+json", &format!(r#"{{"detail":"{KEY}"}}"#)),
+        problem(KEY),
         Reply::answer(401, "application/problem+json", &format!(r#"{{"detail":"{KEY}"}}"#)),
+        // Where it would be cut.
+        problem(&format!("{}{KEY}", "x".repeat(290))),
+        Reply::Raw(format!("HTTP/1.1 307 X\r\nLocation: /{KEY}\r\n\r\n").into_bytes()),
         Reply::json(&format!(r#"{{"preAuthKey":"{KEY}"}}"#)),
         Reply::json(&format!(r#"{{"preAuthKey":{{"id":"{KEY}"}}}}"#)),
     ] {
@@ -384,7 +392,7 @@ async fn secrets_are_not_told() {
         let client = client(&fake, &key, PATIENT);
         let failure = client.create_key(&wanted()).await.unwrap_err();
         let told = format!("{failure} {failure:?} {client:?}");
-        assert!(!told.contains("geheim"), "{told}");
+        assert!(!told.contains("geheim") && !told.contains("hskey"), "{told}");
     }
     let (fake, key) = start(|_| Reply::json(r#"{"preAuthKey":{"id":"1","key":"geheim"}}"#));
     let issued = client(&fake, &key, PATIENT).create_key(&wanted()).await.unwrap();
