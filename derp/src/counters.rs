@@ -200,6 +200,8 @@ pub struct Counters {
     pub closed_stalled: u64,
     /// Connections closed because their login was not over in time.
     pub closed_login_timeout: u64,
+    /// Connections closed because their key may no longer use the relay.
+    pub closed_revoked: u64,
     /// Gauge: connections on this shard.
     pub connections: u64,
     /// Gauge: connections of clients whose home this relay is.
@@ -242,6 +244,7 @@ impl Counters {
             closed_half_frame: self.closed_half_frame + other.closed_half_frame,
             closed_stalled: self.closed_stalled + other.closed_stalled,
             closed_login_timeout: self.closed_login_timeout + other.closed_login_timeout,
+            closed_revoked: self.closed_revoked + other.closed_revoked,
             connections: self.connections + other.connections,
             home_connections: self.home_connections + other.home_connections,
             not_ideal_connections: self.not_ideal_connections + other.not_ideal_connections,

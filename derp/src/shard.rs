@@ -26,7 +26,7 @@ mod push_back;
 mod staging;
 mod timers;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use crate::counters::{Counters, Tally};
 use crate::hash::Seed;
@@ -61,6 +61,8 @@ pub enum CloseReason {
     Stalled,
     /// The login was not over in time.
     LoginTimeout,
+    /// The client may no longer use the relay.
+    Revoked,
 }
 
 /// What a shard needs to know at its start.
@@ -160,6 +162,24 @@ impl Shard {
         self.settle(now, directory);
     }
 
+    /// Closes all connections of these keys that this shard has, those still logging in too.
+    ///
+    /// Walks all connections, once for all keys: it is the owner of a key that knows where its
+    /// connections are, and one that is on its way here the owner has not heard of.
+    pub fn close_keys(
+        &mut self,
+        keys: &BTreeSet<NodePublic>,
+        now: Time,
+        directory: &impl Directory,
+    ) {
+        let named = self.slots.named().filter(|(_, conn)| keys.contains(&conn.key));
+        let names: Vec<ConnId> = named.map(|(name, _)| name).collect();
+        for name in names {
+            self.close(name, CloseReason::Revoked);
+        }
+        self.settle(now, directory);
+    }
+
     /// The next message for the control ring of another shard.
     pub fn poll_message(&mut self) -> Option<(ShardId, Message)> {
         self.outbox.pop_front()
@@ -251,7 +271,7 @@ impl Shard {
         }
     }
 
-    /// Closes a connection for what its client did.
+    /// Closes a connection for what its client did, or may no longer do.
     fn close(&mut self, conn: ConnId, reason: CloseReason) {
         match reason {
             CloseReason::BadFrame => self.counters.closed_bad_frame += 1,
@@ -259,6 +279,7 @@ impl Shard {
             CloseReason::HalfFrame => self.counters.closed_half_frame += 1,
             CloseReason::Stalled => self.counters.closed_stalled += 1,
             CloseReason::LoginTimeout => self.counters.closed_login_timeout += 1,
+            CloseReason::Revoked => self.counters.closed_revoked += 1,
         }
         self.remove(conn);
         self.closed.push_back((conn, reason));

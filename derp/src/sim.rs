@@ -6,7 +6,7 @@
 //! Does not: know what ought to arrive; that is for the test and its model.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::counters::{Counters, Tally};
@@ -173,6 +173,18 @@ impl World {
             return;
         };
         self.shard(conn.shard.0).detach(conn);
+    }
+
+    /// Closes all connections of a key, as an operator may.
+    pub fn close_key(&mut self, key: &NodePublic) {
+        let keys = BTreeSet::from([*key]);
+        let now = self.now;
+        for shard in 0..self.shards_len() {
+            if let Some(core) = self.shards.get_mut(usize::from(shard)) {
+                core.close_keys(&keys, now, &self.directory);
+            }
+            self.collect_closed(ShardId(shard));
+        }
     }
 
     /// Takes what has arrived at a client.

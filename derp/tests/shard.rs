@@ -9,6 +9,7 @@ use derp::drop_reason::{DropReason, PacketKind};
 use derp::frame::{self, DISCO_MAGIC, Kind, Reader, Step};
 use derp::key::NodePublic;
 use derp::limits::{Limits, MAX_SOURCES};
+use derp::route::Directory;
 use derp::shard::CloseReason;
 use derp::sim::World;
 
@@ -506,6 +507,32 @@ fn a_login_that_never_ends_is_closed() {
         assert_eq!(world.clients[client].closed, Some(CloseReason::LoginTimeout));
     }
     assert_eq!(total(&world).connections, 0);
+}
+
+/// DERP-8.8: whose key is revoked loses every connection, on every shard, one that has not had its
+/// `ServerInfo` too, and nobody else loses any.
+#[test]
+fn all_connections_of_a_revoked_key_are_closed() {
+    for shards in 1..=3 {
+        let (mut world, a, b) = pair(shards);
+        let second = world.connect(key(1), shards - 1);
+        world.settle();
+        // The owner of the key has not heard of this one.
+        let on_its_way = world.connect(key(1), 0);
+
+        world.close_key(&key(1));
+
+        for client in [a, second, on_its_way] {
+            assert_eq!(world.clients[client].closed, Some(CloseReason::Revoked));
+        }
+        world.settle();
+        assert_eq!(world.directory.find(&key(1)), None);
+        assert_eq!(world.clients[b].closed, None);
+        assert_eq!((total(&world).connections, total(&world).closed_revoked), (1, 3));
+        let back = world.connect(key(1), 0);
+        world.settle();
+        assert_eq!(world.clients[back].closed, None);
+    }
 }
 
 /// DERP-6.3: many departures at once are told within the budget of each write, and all of them.

@@ -201,4 +201,12 @@ impl Slots {
     pub(super) fn iter(&self) -> impl Iterator<Item = &Conn> {
         self.list.iter().filter_map(|place| place.conn.as_deref())
     }
+
+    /// All connections with their names.
+    pub(super) fn named(&self) -> impl Iterator<Item = (ConnId, &Conn)> {
+        (0..).zip(&self.list).filter_map(|(slot, place)| {
+            let name = ConnId { shard: self.shard, slot, generation: place.generation };
+            Some((name, place.conn.as_deref()?))
+        })
+    }
 }
