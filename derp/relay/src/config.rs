@@ -6,6 +6,7 @@
 //!
 //! A program that embeds the relay makes a [`Config`] by [`Config::new`] and changes fields.
 
+mod access;
 mod keys;
 
 use std::fmt;
@@ -17,7 +18,11 @@ use std::time::Duration;
 use derp::limits::{DEFAULT_QUEUE_BYTES_TOTAL, Limits, MIN_QUEUE_BYTES};
 use hyper::header::HeaderValue;
 
-pub use keys::{AccessMode, Keys, LogFormat, LogLevel, TlsMode, VARIABLE_PREFIX};
+pub use access::{
+    AccessConfig, DEFAULT_TAILNET, DEFAULT_VERIFY_GRACE, DEFAULT_VERIFY_INTERVAL, MAX_TAILNET_LEN,
+    MAX_VERIFIERS, ParseVerifyUrlError, VerifyConfig, VerifyUrl,
+};
+pub use keys::{AccessMode, Keys, LogAddresses, LogFormat, LogLevel, TlsMode, VARIABLE_PREFIX};
 
 use crate::memory;
 use crate::settings::{self, FileError, Listen, VariableError};
@@ -65,6 +70,8 @@ pub struct Config {
     pub key_file: PathBuf,
     /// Who may use the relay.
     pub access: AccessConfig,
+    /// Whether log lines show the addresses of clients.
+    pub log_addresses: bool,
     /// Connections before login that one source address may have; 0 for no limit.
     pub handshakes_per_address: usize,
     /// Bounds of queues.
@@ -90,29 +97,6 @@ impl Log {
     pub fn new(level: Option<LogLevel>, format: Option<LogFormat>) -> Self {
         Self { level: level.unwrap_or_default(), format: format.unwrap_or_default() }
     }
-}
-
-/// Who may use the relay.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AccessConfig {
-    /// Nobody: what a program has to change before its relay is of use.
-    Nobody,
-    /// Everybody.
-    Open,
-    /// The nodes in a file.
-    AllowList {
-        /// The file.
-        file: PathBuf,
-    },
-    /// The nodes that a verifier knows.
-    Verify {
-        /// Whom to ask.
-        url: String,
-        /// Lets everybody in while it cannot be reached.
-        fail_open: bool,
-        /// Certificates to trust beside the system's.
-        ca_file: Option<PathBuf>,
-    },
 }
 
 /// What is at `/`.
@@ -181,7 +165,8 @@ impl Config {
             listen_http: Listen::addresses(keys.listen_http.as_deref(), http_default(own_tls)),
             listen_stun: Listen::addresses(keys.listen_stun.as_deref(), &STUN_DEFAULT),
             listen_metrics: Listen::addresses(keys.listen_metrics.as_deref(), &[METRICS_DEFAULT]),
-            access: access(&keys, &mut faults),
+            access: access::read(&keys, &key_file, &mut faults),
+            log_addresses: keys.log_addresses != Some(LogAddresses::Off),
             limits: limits(&keys, &mut faults),
             shards: shards(&keys, &mut faults),
             home: home(&keys, &mut faults),
@@ -261,49 +246,6 @@ fn tls_source(
                 key: key.clone(),
             };
             Some(Source::Files(pairs.map(pair).collect()))
-        }
-    }
-}
-
-fn access(keys: &Keys, faults: &mut Vec<String>) -> AccessConfig {
-    let mode = keys.access.unwrap_or(AccessMode::Verify);
-    let mut only_for = |key: &str, given: bool, wanted: AccessMode, name: &str| {
-        if given && mode != wanted {
-            faults
-                .push(format!("{key}: only `access = \"{name}\"` reads it; set that or remove it"));
-        }
-    };
-    only_for("allow_list", keys.allow_list.is_some(), AccessMode::AllowList, "allow-list");
-    only_for("verify_url", keys.verify_url.is_some(), AccessMode::Verify, "verify");
-    only_for("verify_fail_open", keys.verify_fail_open.is_some(), AccessMode::Verify, "verify");
-    only_for("ca_file", keys.ca_file.is_some(), AccessMode::Verify, "verify");
-    match mode {
-        AccessMode::Open => AccessConfig::Open,
-        AccessMode::AllowList => {
-            if keys.allow_list.is_none() {
-                faults.push(
-                    "allow_list: missing; give the file of node keys with --allow-list".to_owned(),
-                );
-            }
-            AccessConfig::AllowList { file: keys.allow_list.clone().unwrap_or_default() }
-        }
-        AccessMode::Verify => {
-            match keys.verify_url.as_deref() {
-                None => faults.push(
-                    "verify_url: missing; give Headscale's with --verify-url \
-                     https://headscale.example.org/verify, or choose --access open or allow-list"
-                        .to_owned(),
-                ),
-                Some(url) if !(url.starts_with("http://") || url.starts_with("https://")) => {
-                    faults.push(format!("verify_url: `{url}` is not an http:// or https:// URL"));
-                }
-                Some(_) => {}
-            }
-            AccessConfig::Verify {
-                url: keys.verify_url.clone().unwrap_or_default(),
-                fail_open: keys.verify_fail_open.unwrap_or(false),
-                ca_file: keys.ca_file.clone(),
-            }
         }
     }
 }

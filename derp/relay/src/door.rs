@@ -12,7 +12,8 @@
 //! | [`upgrade`] | the request that turns HTTP into DERP |
 //! | [`counters`] | what the door has done, in numbers |
 //!
-//! Nothing that comes from the network is logged above DEBUG; it is counted.
+//! Nothing that comes from the network is logged above DEBUG; it is counted. Refused clients are
+//! logged by `access`.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -20,11 +21,13 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 use tokio::sync::watch;
+use tracing::field::DisplayValue;
 
 use crate::access::Access;
 use crate::config::Home;
 use crate::handover::Intake;
 use crate::identity::Identity;
+use crate::rare_log::RareLog;
 use crate::socket::Reserve;
 
 mod connection;
@@ -45,7 +48,6 @@ pub use limits::Limits;
 
 use counters::Listener;
 use limits::Gate;
-use listener::RareLog;
 
 /// What a front door needs to know.
 pub struct Config {
@@ -62,6 +64,8 @@ pub struct Config {
     pub limits: Limits,
     /// What is at `/`.
     pub home: Home,
+    /// Whether log lines show the addresses of clients.
+    pub log_addresses: bool,
 }
 
 /// A front door, before or while it accepts connections.
@@ -77,17 +81,25 @@ struct Shared {
     access: Arc<Access>,
     intake: Box<dyn Intake>,
     home: Home,
+    log_addresses: bool,
     gate: Arc<Gate>,
     counters: Arc<Counters>,
     accept_log: RareLog,
     reject_log: RareLog,
 }
 
+impl Shared {
+    /// An address as log lines show it: nothing where the operator wants none.
+    fn shown(&self, peer: SocketAddr) -> Option<DisplayValue<SocketAddr>> {
+        self.log_addresses.then(|| tracing::field::display(peer))
+    }
+}
+
 impl Door {
     /// A door that accepts nothing yet.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        let Config { identity, tls, access, intake, limits, home } = config;
+        let Config { identity, tls, access, intake, limits, home, log_addresses } = config;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let gate = Gate::new(limits, cores);
         let counters = Arc::new(Counters::new(Arc::clone(&gate)));
@@ -97,6 +109,7 @@ impl Door {
             access,
             intake,
             home,
+            log_addresses,
             gate,
             counters,
             accept_log: RareLog::default(),

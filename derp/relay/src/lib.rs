@@ -19,6 +19,7 @@
 //! | [`probe`] | tries a relay as a client would |
 //! | `status` | `/metrics`, `/health`, `/ready` |
 //! | [`socket`] | listening sockets and descriptors |
+//! | `rare_log` | log lines that come once a minute at most |
 //! | `memory` | how much memory the machine has for us |
 //! | [`settings`] | durations, sizes and files of settings, for every program here |
 //! | [`logging`] | log lines |
@@ -37,6 +38,7 @@ pub mod logging;
 mod memory;
 pub mod metrics;
 pub mod probe;
+mod rare_log;
 pub mod relay;
 mod secret_file;
 pub mod settings;
@@ -45,5 +47,5 @@ pub mod socket;
 mod status;
 pub mod tls;
 
-pub use config::{AccessConfig, Config};
+pub use config::{AccessConfig, Config, VerifyConfig, VerifyUrl};
 pub use relay::Relay;

@@ -11,10 +11,11 @@ mod table;
 
 use std::sync::Arc;
 
+use derp::counters::SOJOURN_BOUNDS;
 use metrics::{Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::PrometheusBuilder;
 
-use crate::access;
+use crate::access::{self, ANSWER_BOUNDS};
 use crate::door;
 use crate::shard::Shards;
 use crate::tls::Certificates;
@@ -58,8 +59,14 @@ impl Sources {
             record(&recorder, &sample);
         }
         let mut text = recorder.handle().render();
-        if let Some(metric) = table::find(table::SOJOURN) {
-            histogram::render(metric.name, metric.help, &sojourn, &mut text);
+        let (answers, answer_micros) = self.access.answer_times.get();
+        for (name, bounds, classes, micros) in [
+            (table::SOJOURN, &SOJOURN_BOUNDS[..], &sojourn.classes[..], sojourn.micros),
+            (table::VERIFY_TIME, &ANSWER_BOUNDS[..], &answers[..], answer_micros),
+        ] {
+            if let Some(metric) = table::find(name) {
+                histogram::render(metric, bounds, classes, micros, &mut text);
+            }
         }
         text
     }

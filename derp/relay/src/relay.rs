@@ -142,7 +142,8 @@ impl Relay {
         let http = socket::listen("--listen-http", &config.listen_http)?;
         let metrics = socket::listen("--listen-metrics", &config.listen_metrics)?;
         let stun = start_stun(&config.listen_stun)?;
-        let access = Arc::new(Access::new(config.access)?);
+        let access = Access::new(config.access)?.log_addresses(config.log_addresses);
+        let access = Arc::new(access);
         if let Some(source) = &config.tls {
             source.check()?;
         }
@@ -166,6 +167,7 @@ impl Relay {
                 ..door::Limits::default()
             },
             home: config.home,
+            log_addresses: config.log_addresses,
         });
         let sources = Arc::new(Sources {
             door: door.counters(),
@@ -174,6 +176,10 @@ impl Relay {
             stun: stun.clone(),
             certificates: certificates.clone(),
         });
+        {
+            let _guard = runtime.enter();
+            access.oversee(shards.clone());
+        }
         let running = Running { runtime, door, shards, threads, stun };
         let addresses = running.open(derp, http, metrics, &sources);
         let mut relay = Self {
@@ -187,7 +193,7 @@ impl Relay {
         // From here on, dropping the relay stops what runs.
         relay.addresses = addresses?;
         if relay.access.fails_open() {
-            tracing::warn!("while the verifier cannot be reached, everybody may enter");
+            tracing::warn!("while no verifier can be reached, everybody may enter");
         }
         Ok(relay)
     }
@@ -208,6 +214,12 @@ impl Relay {
     #[must_use]
     pub fn certificate_pin(&self) -> Option<String> {
         self.certificates.as_ref().map(|certificates| certificates.pin())
+    }
+
+    /// Who may use it: by this, access can be ended and asked about anew while it runs.
+    #[must_use]
+    pub fn access(&self) -> Arc<Access> {
+        Arc::clone(&self.access)
     }
 
     /// Everything it counts, in the Prometheus text format.
@@ -246,6 +258,7 @@ impl Relay {
         running.shards.stop();
         running.threads.join();
         running.runtime.shutdown_timeout(DOOR_END);
+        self.access.end();
     }
 }
 

@@ -29,9 +29,11 @@ use std::time::Instant;
 use derp::counters::Counters;
 use derp::hash::Seed;
 use derp::id::ShardId;
+use derp::key::NodePublic;
 use derp::limits::Limits;
 use derp::shard::Setup;
 
+use crate::access::Connections;
 use crate::handover::{Handover, Intake};
 use directory::SharedDirectory;
 use mailbox::Mailbox;
@@ -57,6 +59,7 @@ pub(crate) struct ShardSettings {
 #[derive(Clone, Debug)]
 pub(crate) struct Shards {
     mailboxes: Arc<[Mailbox]>,
+    directory: Arc<SharedDirectory>,
     stopping: Arc<AtomicBool>,
 }
 
@@ -86,7 +89,11 @@ pub(crate) fn start(settings: ShardSettings) -> io::Result<(Shards, Threads)> {
     // Each shard keeps to its part by itself, so that none has to ask another.
     let part = limits.queue_bytes_total / usize::from(settings.shards.max(1));
     limits.queue_bytes_total = part.max(MIN_QUEUE_PART);
-    let shards = Shards { mailboxes: Arc::clone(&mailboxes), stopping: Arc::clone(&stopping) };
+    let shards = Shards {
+        mailboxes: Arc::clone(&mailboxes),
+        directory: Arc::clone(&directory),
+        stopping: Arc::clone(&stopping),
+    };
     let mut threads = Threads(Vec::new());
     for (id, poll) in (0..settings.shards).zip(polls) {
         let setup = Setup { id: ShardId(id), shards: settings.shards, limits, seed };
@@ -136,6 +143,23 @@ impl Shards {
         self.mailboxes
             .iter()
             .min_by_key(|mailbox| (mailbox.busy() / BUSY_STEP, mailbox.connections()))
+    }
+}
+
+impl Connections for Shards {
+    fn parts(&self) -> usize {
+        directory::PARTS
+    }
+
+    fn keys(&self, part: usize) -> Vec<NodePublic> {
+        self.directory.keys(part)
+    }
+
+    fn close(&self, keys: &[NodePublic]) {
+        // All shards: a connection that is on its way to one is in no directory.
+        for mailbox in &*self.mailboxes {
+            mailbox.close(keys);
+        }
     }
 }
 

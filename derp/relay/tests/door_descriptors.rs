@@ -59,6 +59,7 @@ fn be_the_relay(ip: IpAddr) {
         intake: Box::new(|_: Handover| ()),
         limits: Limits { login_time: 10 * PATIENCE, ..Limits::default() },
         home: Home::Blank,
+        log_addresses: true,
     });
     let [listener] =
         socket::listen("--listen-derp", &[SocketAddr::new(ip, 0)]).unwrap().try_into().unwrap();

@@ -3,8 +3,8 @@
 //! Does: one small POST per question, over kept connections, with the body that derper sends;
 //! once more over a new connection where a kept one was closed under the question, which the
 //! other end may do at any time.
-//! Does not: cache, or take anything but a clean answer for one: an error page of a proxy is an
-//! outage, not a denial (fault-D20).
+//! Does not: keep answers, limit its own time, or take anything but a clean answer for one: an
+//! error page of a proxy is an outage, not a denial (fault-D20).
 //!
 //! Spec: docs/protocol/derp.md, DERP-8.1 and DERP-8.2.
 
@@ -12,7 +12,6 @@ use std::error::Error;
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
-use std::time::Duration;
 
 use bytes::Bytes;
 use derp::key::NodePublic;
@@ -24,21 +23,32 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
-use crate::door::limits::DEFAULT_ACCESS_TIME;
 use crate::tls::outgoing::{self, TrustError};
 
 /// Most bytes of an answer that are read. Source: DERP-8.1.
 pub const MAX_ANSWER_LEN: usize = 4_096;
-
-/// Time that the verifier has for an answer, connecting included. Source: DERP-8.4.
-const ANSWER_TIME: Duration = DEFAULT_ACCESS_TIME;
 
 /// What the verifier says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     Allow,
     Deny,
-    Unavailable,
+    Unavailable(Fault),
+}
+
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Fault {
+    #[error("too many questions are under way")]
+    Busy,
+    #[error("it cannot be reached")]
+    Unreachable,
+    #[error("it does not answer in time")]
+    Timeout,
+    #[error("it answers with status {0}")]
+    Status(u16),
+    #[error("its answer has no end or is not the wanted JSON")]
+    Malformed,
 }
 
 /// Why the verifier cannot be asked at all.
@@ -50,6 +60,9 @@ pub enum SetupError {
         /// What was given.
         url: String,
     },
+    /// The URL has a user's name or password in it, and is not shown for that.
+    #[error("verify_url: a URL holds a user name or password; remove it, questions carry none")]
+    Password,
     /// Its certificate could not be checked.
     #[error(transparent)]
     Trust(#[from] TrustError),
@@ -66,6 +79,9 @@ impl Verifier {
     pub(super) fn new(url: &str, ca_file: Option<&Path>) -> Result<Self, SetupError> {
         let wrong = || SetupError::Url { url: url.to_owned() };
         let uri: Uri = url.parse().map_err(|_| wrong())?;
+        if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+            return Err(SetupError::Password);
+        }
         if uri.host().is_none_or(str::is_empty)
             || !matches!(uri.scheme_str(), Some("http" | "https"))
         {
@@ -83,19 +99,12 @@ impl Verifier {
         Ok(Self { uri, clients: [kept, fresh] })
     }
 
-    /// Asks about one node. No answer in time is no answer.
-    pub(super) async fn ask(&self, key: &NodePublic, source: IpAddr) -> Answer {
-        match tokio::time::timeout(ANSWER_TIME, self.ask_at_leisure(key, source)).await {
-            Ok(answer) => answer,
-            Err(_) => {
-                tracing::debug!("the verifier does not answer in time");
-                Answer::Unavailable
-            }
-        }
-    }
-
-    async fn ask_at_leisure(&self, key: &NodePublic, source: IpAddr) -> Answer {
-        let body = format!(r#"{{"NodePublic":"{key}","Source":"{}"}}"#, source.to_canonical());
+    /// Asks about one node. Where it comes from is left out where nobody knows.
+    pub(super) async fn ask(&self, key: &NodePublic, source: Option<IpAddr>) -> Answer {
+        let body = match source.map(|source| source.to_canonical()) {
+            Some(source) => format!(r#"{{"NodePublic":"{key}","Source":"{source}"}}"#),
+            None => format!(r#"{{"NodePublic":"{key}"}}"#),
+        };
         let request = || {
             let body = Full::new(Bytes::from(body.clone()));
             Request::builder()
@@ -104,7 +113,9 @@ impl Verifier {
                 .header(USER_AGENT, concat!("derp-relay/", env!("CARGO_PKG_VERSION")))
                 .body(body)
         };
-        let (Ok(first), Ok(second)) = (request(), request()) else { return Answer::Unavailable };
+        let (Ok(first), Ok(second)) = (request(), request()) else {
+            return Answer::Unavailable(Fault::Unreachable);
+        };
         let [kept, fresh] = &self.clients;
         let response = match kept.request(first).await {
             Err(error) if was_cut_off(&error) => fresh.request(second).await,
@@ -114,18 +125,17 @@ impl Verifier {
             Ok(response) => response,
             Err(error) => {
                 tracing::debug!(%error, "the verifier cannot be reached");
-                return Answer::Unavailable;
+                return Answer::Unavailable(Fault::Unreachable);
             }
         };
         if response.status() != StatusCode::OK {
-            tracing::debug!(status = %response.status(), "the verifier answers no question");
-            return Answer::Unavailable;
+            return Answer::Unavailable(Fault::Status(response.status().as_u16()));
         }
         match Limited::new(response.into_body(), MAX_ANSWER_LEN).collect().await {
             Ok(body) => read_answer(&body.to_bytes()),
             Err(error) => {
                 tracing::debug!(%error, "the verifier's answer does not end");
-                Answer::Unavailable
+                Answer::Unavailable(Fault::Malformed)
             }
         }
     }
@@ -152,7 +162,7 @@ fn was_cut_off(error: &(dyn Error + 'static)) -> bool {
 /// Reads `{"Allow":true}`, in any letter case, as Go does: what is absent means no.
 fn read_answer(body: &[u8]) -> Answer {
     let Ok(serde_json::Value::Object(object)) = serde_json::from_slice(body) else {
-        return Answer::Unavailable;
+        return Answer::Unavailable(Fault::Malformed);
     };
     let mut allow = false;
     for (name, value) in object {
@@ -163,7 +173,7 @@ fn read_answer(body: &[u8]) -> Answer {
                 serde_json::Value::Number(_)
                 | serde_json::Value::String(_)
                 | serde_json::Value::Array(_)
-                | serde_json::Value::Object(_) => return Answer::Unavailable,
+                | serde_json::Value::Object(_) => return Answer::Unavailable(Fault::Malformed),
             }
         }
     }
@@ -184,12 +194,12 @@ mod tests {
             (r#"{"Allow":false}"#, Answer::Deny),
             (r#"{"Allow":null}"#, Answer::Deny),
             ("{}", Answer::Deny),
-            (r#"{"Allow":"true"}"#, Answer::Unavailable),
-            (r#"{"Allow":1}"#, Answer::Unavailable),
-            ("<html>502 Bad Gateway</html>", Answer::Unavailable),
-            ("[]", Answer::Unavailable),
-            ("null", Answer::Unavailable),
-            ("", Answer::Unavailable),
+            (r#"{"Allow":"true"}"#, Answer::Unavailable(Fault::Malformed)),
+            (r#"{"Allow":1}"#, Answer::Unavailable(Fault::Malformed)),
+            ("<html>502 Bad Gateway</html>", Answer::Unavailable(Fault::Malformed)),
+            ("[]", Answer::Unavailable(Fault::Malformed)),
+            ("null", Answer::Unavailable(Fault::Malformed)),
+            ("", Answer::Unavailable(Fault::Malformed)),
         ] {
             assert_eq!(read_answer(body.as_bytes()), answer, "{body}");
         }
@@ -200,6 +210,8 @@ mod tests {
         for url in ["", "headscale", "ftp://x/verify", "http://", "/verify"] {
             assert!(matches!(Verifier::new(url, None), Err(SetupError::Url { .. })), "{url}");
         }
+        let error = Verifier::new("http://user:hunter2@x/", None).unwrap_err();
+        assert!(matches!(error, SetupError::Password) && !error.to_string().contains("hunter2"));
         let file = tempfile::NamedTempFile::new().unwrap();
         let error = Verifier::new("https://x/verify", Some(file.path())).unwrap_err().to_string();
         assert!(error.contains(file.path().to_str().unwrap()), "{error}");

@@ -2,13 +2,14 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use clap::ValueEnum;
 use derp::limits::Limits;
 
 use super::{ExitError, say};
 use crate::access::Access;
-use crate::config::{AccessConfig, Config, Home, Keys};
+use crate::config::{AccessConfig, Config, Home, Keys, VerifyConfig};
 use crate::identity::Identity;
 use crate::relay::StartError;
 use crate::settings::{Size, Span};
@@ -49,6 +50,11 @@ pub(super) fn run(keys: Keys, file: Option<&Path>) -> Result<(), ExitError> {
         }
     }
     line("access", &describe(&config.access));
+    if let AccessConfig::Verify(verify) = &config.access {
+        for text in describe_verification(verify) {
+            line("access", &text);
+        }
+    }
     Access::new(config.access).map_err(StartError::from)?;
     line(
         "handshakes",
@@ -69,7 +75,8 @@ pub(super) fn run(keys: Keys, file: Option<&Path>) -> Result<(), ExitError> {
             Home::Redirect(url) => url.to_str().unwrap_or_default(),
         },
     );
-    line("log", &format!("{}, {}", word(&log.level), word(&log.format)));
+    let addresses = if config.log_addresses { "" } else { ", no addresses" };
+    line("log", &format!("{}, {}{addresses}", word(&log.level), word(&log.format)));
     say(report.trim_end());
     Ok(())
 }
@@ -84,11 +91,30 @@ fn describe(access: &AccessConfig) -> String {
         AccessConfig::Nobody => "nobody".to_owned(),
         AccessConfig::Open => "open: everybody".to_owned(),
         AccessConfig::AllowList { file } => format!("allow-list {}", file.display()),
-        AccessConfig::Verify { url, fail_open: false, .. } => format!("verify by {url}"),
-        AccessConfig::Verify { url, fail_open: true, .. } => {
-            format!("verify by {url}, open while it cannot be reached")
+        AccessConfig::Verify(verify) => {
+            let urls: Vec<String> = verify.urls.iter().map(ToString::to_string).collect();
+            let open = if verify.fail_open { ", open while it cannot be reached" } else { "" };
+            format!("verify by {}{open}", urls.join(", "))
         }
     }
+}
+
+/// What `check` says of the rest, if verifiers are asked.
+fn describe_verification(verify: &VerifyConfig) -> Vec<String> {
+    let mut lines = vec![
+        match verify.interval {
+            Duration::ZERO => "connected nodes are not asked about again".to_owned(),
+            interval => format!("connected nodes are asked about again within {}", Span(interval)),
+        },
+        format!("without an answer, known nodes enter for {}", Span(verify.grace)),
+    ];
+    if let Some(file) = &verify.known_file {
+        lines.push(format!("known nodes are in {}", file.display()));
+    }
+    if let Some(file) = &verify.allow_list {
+        lines.push(format!("nodes in {} enter unasked", file.display()));
+    }
+    lines
 }
 
 /// The word by which a setting is written.

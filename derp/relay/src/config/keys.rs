@@ -68,17 +68,34 @@ pub struct Keys {
     #[arg(long, env = "DERP_RELAY_ACCESS", value_name = "MODE")]
     pub access: Option<AccessMode>,
 
-    /// Whom `access = "verify"` asks: Headscale's `/verify` or the bridge's.
-    #[arg(long, env = "DERP_RELAY_VERIFY_URL", value_name = "URL")]
-    pub verify_url: Option<String>,
+    /// Whom `access = "verify"` asks: Headscale's `/verify` or the bridge's; repeatable. All are
+    /// asked together, and the first yes counts. The tailnet's name is for logs and metrics.
+    #[arg(
+        long,
+        env = "DERP_RELAY_VERIFY_URL",
+        value_name = "[TAILNET=]URL",
+        value_delimiter = ','
+    )]
+    #[serde(deserialize_with = "one_or_several")]
+    pub verify_url: Option<Vec<String>>,
 
-    /// Lets everybody in while the verifier cannot be reached. Default false: an outage then
-    /// keeps new clients out, not strangers in.
+    /// Time within which each connected node is asked about again, and cut off if it may no longer
+    /// enter; from 1s to 1d, or 0 for never. Default 5m.
+    #[arg(long, env = "DERP_RELAY_VERIFY_INTERVAL", value_name = "DURATION")]
+    pub verify_interval: Option<Span>,
+
+    /// Time after its last yes for which a node enters and stays although no verifier answers;
+    /// from 1s to 30d. Default 1d.
+    #[arg(long, env = "DERP_RELAY_VERIFY_GRACE", value_name = "DURATION")]
+    pub verify_grace: Option<Span>,
+
+    /// Lets everybody in while no verifier can be reached. Default false: an outage then keeps
+    /// nodes out that were not let in lately, not strangers in.
     #[arg(long, env = "DERP_RELAY_VERIFY_FAIL_OPEN", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub verify_fail_open: Option<bool>,
 
-    /// File of node keys that `access = "allow-list"` lets in: one `nodekey:…` a line, `#`
-    /// begins a comment.
+    /// File of node keys that `access = "allow-list"` lets in, and `access = "verify"` without
+    /// asking: one `nodekey:…` a line, `#` begins a comment.
     #[arg(long, env = "DERP_RELAY_ALLOW_LIST", value_name = "FILE")]
     pub allow_list: Option<PathBuf>,
 
@@ -121,6 +138,10 @@ pub struct Keys {
     /// Form of log lines. Default `text`.
     #[arg(long, env = "DERP_RELAY_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
+
+    /// Whether log lines show the addresses of clients, `on` or `off`. Default `on`.
+    #[arg(long, env = "DERP_RELAY_LOG_ADDRESSES", value_name = "MODE")]
+    pub log_addresses: Option<LogAddresses>,
 }
 
 /// Where the relay's certificate comes from.
@@ -175,6 +196,16 @@ pub enum LogFormat {
     Json,
 }
 
+/// Whether log lines show the addresses of clients.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogAddresses {
+    /// They do.
+    On,
+    /// They do not.
+    Off,
+}
+
 impl Keys {
     /// These settings, and those of `weaker` where there is none here.
     #[must_use]
@@ -191,6 +222,8 @@ impl Keys {
             key_file: self.key_file.or(weaker.key_file),
             access: self.access.or(weaker.access),
             verify_url: self.verify_url.or(weaker.verify_url),
+            verify_interval: self.verify_interval.or(weaker.verify_interval),
+            verify_grace: self.verify_grace.or(weaker.verify_grace),
             verify_fail_open: self.verify_fail_open.or(weaker.verify_fail_open),
             allow_list: self.allow_list.or(weaker.allow_list),
             ca_file: self.ca_file.or(weaker.ca_file),
@@ -202,6 +235,7 @@ impl Keys {
             home: self.home.or(weaker.home),
             log_level: self.log_level.or(weaker.log_level),
             log_format: self.log_format.or(weaker.log_format),
+            log_addresses: self.log_addresses.or(weaker.log_addresses),
         }
     }
 

@@ -43,7 +43,7 @@ pub(super) async fn serve(shared: Arc<Shared>, accepted: Accepted) {
                 Ok(handshake) => Stream::Tls(handshake),
                 Err((reason, why)) => {
                     shared.counters.tls_failures.add_one(reason);
-                    tracing::debug!(%peer, %why, "no TLS");
+                    tracing::debug!(peer = shared.shown(peer), %why, "no TLS");
                     return;
                 }
             }
@@ -61,13 +61,13 @@ pub(super) async fn serve(shared: Arc<Shared>, accepted: Accepted) {
             }
             if let Err(error) = login::run(&shared, upgrade, peer, permit, deadline).await {
                 shared.counters.login_failures.add_one(error.reason());
-                tracing::debug!(%peer, %error, "no login");
+                tracing::debug!(peer = shared.shown(peer), %error, "no login");
             }
         }
         Ok(Outcome::Over(stream)) => stream.close().await,
         Err((error, stream)) => {
             shared.counters.http_failures.add_one();
-            tracing::debug!(%peer, %error, "no HTTP");
+            tracing::debug!(peer = shared.shown(peer), %error, "no HTTP");
             match error {
                 HttpError::Timeout => stream.hang_up().await,
                 HttpError::Request(_) => stream.close().await,

@@ -6,8 +6,8 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -19,9 +19,6 @@ use crate::socket::{Reserve, out_of_descriptors};
 
 /// Pause after an accept that failed: descriptors do not come back at once.
 const BACK_OFF: Duration = Duration::from_millis(50);
-
-/// Least time between two log lines that say the same.
-const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Accepts connections until `stop` changes; then closes the listener.
 pub(super) async fn run(
@@ -116,22 +113,4 @@ fn is_about_the_connection(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionRefused
             | io::ErrorKind::Interrupted
     )
-}
-
-/// Lets a log line through once in [`LOG_INTERVAL`].
-#[derive(Debug, Default)]
-pub(super) struct RareLog {
-    last: Mutex<Option<Instant>>,
-}
-
-impl RareLog {
-    pub(super) fn is_due(&self) -> bool {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        let due = last.is_none_or(|last| now.duration_since(last) >= LOG_INTERVAL);
-        if due {
-            *last = Some(now);
-        }
-        due
-    }
 }

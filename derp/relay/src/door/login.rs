@@ -26,7 +26,7 @@ use super::http::Upgrade;
 use super::limits::{Gate, Permit, SMALL_LOGIN_BYTES};
 use super::stream::Stream;
 use super::upgrade::opening;
-use crate::access::Decision;
+use crate::access::{Admission, Decision};
 use crate::handover::Handover;
 use crate::tls;
 
@@ -110,7 +110,7 @@ pub(super) async fn run(
             timeout_at(deadline, authenticating).await.map_err(|_| Error::Timeout)??;
         admit(shared, candidate, peer, deadline).await
     };
-    let (admitted, deadline) = match authenticated.await {
+    let (admitted, admission, deadline) = match authenticated.await {
         Ok(admitted) => admitted,
         Err(error) => {
             stream.hang_up().await;
@@ -120,7 +120,8 @@ pub(super) async fn run(
     let leaving = timeout_at(deadline, stream.leave()).await.map_err(|_| Error::Timeout)??;
     let mut plaintext = received.split_off(admitted.used).to_vec();
     plaintext.extend_from_slice(&leaving.plaintext);
-    tracing::debug!(key = ?admitted.client, %peer, "logged in");
+    let (key, tailnet) = (admitted.client, admission.tailnet.as_deref());
+    tracing::debug!(?key, tailnet, peer = shared.shown(peer), "logged in");
     shared.counters.logins.add_one();
     shared.intake.take(Handover {
         socket: leaving.socket,
@@ -135,6 +136,8 @@ pub(super) async fn run(
         deadline: deadline.into_std(),
         permit,
     });
+    // After the hand-over: a revocation from now on finds the connection by itself.
+    shared.access.entered(&key, &admission);
     Ok(())
 }
 
@@ -171,18 +174,20 @@ async fn admit(
     candidate: Candidate,
     peer: SocketAddr,
     deadline: Instant,
-) -> Result<(Admitted, Instant), Error> {
+) -> Result<(Admitted, Admission, Instant), Error> {
     let asked = Instant::now();
     let key = candidate.client();
     let deciding = shared.access.decide(&key, peer.ip());
     let time = shared.gate.limits().access_time + ACCESS_GRACE;
-    match timeout(time, deciding).await.map_err(|_| Error::AccessTimeout)? {
-        Decision::Admit => {}
+    let decision = timeout(time, deciding).await.map_err(|_| Error::AccessTimeout)?;
+    let admission = match decision {
+        Decision::Admit(admission) => admission,
         Decision::Refuse(reason) => return Err(Error::Refused(reason)),
-    }
+    };
     let mut nonce = [0; NONCE_LEN];
     getrandom::fill(&mut nonce).map_err(|_| Error::Random)?;
-    Ok((candidate.admit(&nonce, &ServerInfo::default()), deadline + asked.elapsed()))
+    let admitted = candidate.admit(&nonce, &ServerInfo::default());
+    Ok((admitted, admission, deadline + asked.elapsed()))
 }
 
 /// Room for a login of `len` bytes; most need none.

@@ -22,9 +22,7 @@ pub(super) fn collect(sources: &Sources) -> (Vec<Sample>, Sojourn) {
         samples.push("derp_shard_connections", &[&shard], counters.connections);
         samples.push_ratio("derp_shard_busy_ratio", &shard, busy);
     }
-    for (outcome, count) in sources.access.iter() {
-        samples.push("derp_access", &[outcome.word()], count);
-    }
+    access(&mut samples, sources);
     stun(&mut samples, sources);
     samples.push("derp_relay_build_info", &[env!("CARGO_PKG_VERSION")], 1);
     (samples.0, total.sojourn)
@@ -69,6 +67,7 @@ fn clients(samples: &mut Samples, total: &Counters) {
         ("half_frame", total.closed_half_frame),
         ("stalled", total.closed_stalled),
         ("login_timeout", total.closed_login_timeout),
+        ("revoked", total.closed_revoked),
     ] {
         samples.push("derp_connections_closed", &[reason], count);
     }
@@ -109,6 +108,21 @@ fn door(samples: &mut Samples, sources: &Sources) {
     if let Some(ends) = ends {
         samples.push("derp_certificate_expiry_timestamp_seconds", &[], unix_seconds(ends));
     }
+}
+
+fn access(samples: &mut Samples, sources: &Sources) {
+    let access = &sources.access;
+    samples.push_all("derp_access", access.decisions.iter());
+    for tailnet in &access.tailnets {
+        for (reply, count) in tailnet.replies.iter() {
+            samples.push("derp_verify_requests", &[&tailnet.name, reply.word()], count);
+        }
+    }
+    samples.push_all("derp_verify_saved", access.saved.iter());
+    samples.push_all("derp_verify_rechecks", access.re_checks.iter());
+    samples.push("derp_verify_known_nodes", &[], access.known());
+    samples.push("derp_verify_write_errors", &[], access.write_errors.get());
+    samples.push_all("derp_access_cut_offs", access.cut_offs.iter());
 }
 
 fn stun(samples: &mut Samples, sources: &Sources) {

@@ -1,20 +1,29 @@
-//! The one histogram, in the Prometheus text format.
+//! Histograms, in the Prometheus text format.
 //!
-//! Does: renders counts that shards have kept by class. Does not: take single values; the
-//! exporter's histograms want every one of them, and there may be millions between two scrapes.
+//! Does: renders counts that were kept by class. Does not: take single values; the exporter's
+//! histograms want every one of them, and there may be millions between two scrapes.
 
-use derp::counters::{SOJOURN_BOUNDS, Sojourn};
+use super::Metric;
 
-/// Appends the histogram `name` to `text`.
-pub(super) fn render(name: &str, help: &str, sojourn: &Sojourn, text: &mut String) {
+/// Appends the histogram `metric` to `text`: how many values are in each class, of which `bounds`
+/// are the upper bounds but for the last one's, and what all values are together; both in
+/// microseconds.
+pub(super) fn render(
+    metric: &Metric,
+    bounds: &[u64],
+    classes: &[u64],
+    micros: u64,
+    text: &mut String,
+) {
+    let Metric { name, help, .. } = metric;
     let mut below = 0;
     let mut buckets = String::new();
-    let bounds = SOJOURN_BOUNDS.iter().map(|micros| seconds(*micros).to_string());
-    for (count, bound) in sojourn.classes.iter().zip(bounds.chain(["+Inf".to_owned()])) {
+    let bounds = bounds.iter().map(|micros| seconds(*micros).to_string());
+    for (count, bound) in classes.iter().zip(bounds.chain(["+Inf".to_owned()])) {
         below += count;
         buckets += &format!("{name}_bucket{{le=\"{bound}\"}} {below}\n");
     }
-    let sum = seconds(sojourn.micros);
+    let sum = seconds(micros);
     *text += &format!("# HELP {name} {help}\n# TYPE {name} histogram\n{buckets}");
     *text += &format!("{name}_sum {sum}\n{name}_count {below}\n");
 }
@@ -28,7 +37,10 @@ fn seconds(micros: u64) -> f64 {
 mod tests {
     use std::time::Duration;
 
+    use derp::counters::{SOJOURN_BOUNDS, Sojourn};
+
     use super::*;
+    use crate::metrics::Kind;
 
     #[test]
     fn buckets_are_cumulative_and_end_at_the_count() {
@@ -37,7 +49,9 @@ mod tests {
             sojourn.add(Duration::from_micros(micros));
         }
         let mut text = String::new();
-        render("x_seconds", "Help", &sojourn, &mut text);
+        let metric =
+            Metric { name: "x_seconds", kind: Kind::Histogram, labels: &["le"], help: "Help" };
+        render(&metric, &SOJOURN_BOUNDS, &sojourn.classes, sojourn.micros, &mut text);
 
         assert!(text.starts_with("# HELP x_seconds Help\n# TYPE x_seconds histogram\n"), "{text}");
         for line in [

@@ -42,6 +42,9 @@ const fn gauge(name: &'static str, labels: &'static [&'static str], help: &'stat
 /// How long packets are in the relay.
 pub(super) const SOJOURN: &str = "derp_queue_sojourn_seconds";
 
+/// How long verifiers take.
+pub(super) const VERIFY_TIME: &str = "derp_verify_seconds";
+
 /// All metrics of the relay.
 pub const METRICS: &[Metric] = &[
     counter("derp_accepts", &[], "Requests that became DERP connections, failed logins included"),
@@ -130,7 +133,31 @@ pub const METRICS: &[Metric] = &[
         &[],
         "When the first certificate ends, as Unix time",
     ),
-    counter("derp_access", &["outcome"], "Access decisions, by outcome"),
+    counter("derp_access", &["outcome"], "Access decisions at logins, by outcome"),
+    counter(
+        "derp_verify_requests",
+        &["tailnet", "outcome"],
+        "Questions to verifiers, by what came back",
+    ),
+    Metric {
+        name: VERIFY_TIME,
+        kind: Kind::Histogram,
+        labels: &["le"],
+        help: "Time that verifiers took for an answer, in seconds; those that never came too",
+    },
+    counter("derp_verify_saved", &["by"], "Questions that an earlier answer has saved"),
+    counter("derp_verify_rechecks", &["outcome"], "Decisions about connected nodes, by outcome"),
+    gauge(
+        "derp_verify_known_nodes",
+        &[],
+        "Nodes that were let in lately: they enter if no verifier answers",
+    ),
+    counter(
+        "derp_verify_write_errors",
+        &[],
+        "Times that the known nodes could not be written to their file",
+    ),
+    counter("derp_access_cut_offs", &["cause"], "Keys whose connections were cut off, by cause"),
     gauge("derp_shard_busy_ratio", &["shard"], "Share of its time that a packet thread works"),
     gauge("derp_shard_connections", &["shard"], "Connections of a packet thread"),
     counter("stun_requests", &["disposition"], "STUN datagrams, by what became of them"),

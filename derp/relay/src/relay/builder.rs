@@ -27,6 +27,7 @@ impl Default for Builder {
             tls: None,
             key_file: DEFAULT_KEY_FILE.into(),
             access: AccessConfig::Nobody,
+            log_addresses: true,
             handshakes_per_address: DEFAULT_HANDSHAKES_PER_ADDRESS,
             limits: Limits::default(),
             shards: NonZeroU16::MIN,
@@ -83,6 +84,12 @@ impl Builder {
     /// Says who may use the relay. Without this: nobody.
     pub fn access(mut self, access: AccessConfig) -> Self {
         self.0.access = access;
+        self
+    }
+
+    /// Leaves the addresses of clients out of log lines.
+    pub const fn hide_addresses(mut self) -> Self {
+        self.0.log_addresses = false;
         self
     }
 

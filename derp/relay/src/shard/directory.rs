@@ -12,7 +12,7 @@ use derp::key::NodePublic;
 use derp::route::Directory;
 
 /// Parts with a lock each, so that a login seldom makes a look-up wait.
-const PARTS: usize = 64;
+pub(super) const PARTS: usize = 64;
 
 #[derive(Debug)]
 pub(crate) struct SharedDirectory {
@@ -24,6 +24,12 @@ impl SharedDirectory {
     pub(crate) fn new(seed: Seed) -> Self {
         let part = || RwLock::new(KeyMap::with_hasher(seed.state()));
         Self { version: AtomicU64::new(0), parts: (0..PARTS).map(|_| part()).collect() }
+    }
+
+    /// The keys of one of the [`PARTS`], as they are now.
+    pub(super) fn keys(&self, part: usize) -> Vec<NodePublic> {
+        let Some(part) = self.parts.get(part) else { return Vec::new() };
+        part.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
     }
 
     fn part(&self, key: &NodePublic) -> Option<&RwLock<KeyMap<ConnId>>> {

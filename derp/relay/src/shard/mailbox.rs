@@ -12,6 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use crossbeam_queue::{ArrayQueue, SegQueue};
 use derp::counters::Counters;
 use derp::id::ShardId;
+use derp::key::NodePublic;
 use derp::limits::RING_BYTES;
 use derp::shard::Message;
 use mio::{Poll, Token, Waker};
@@ -37,6 +38,8 @@ pub(crate) struct Mailbox {
     /// Whether a wake-up is already on its way.
     woken: AtomicBool,
     arrivals: SegQueue<Handover>,
+    /// Keys whose connections are to be closed.
+    closings: SegQueue<NodePublic>,
     messages: SegQueue<Message>,
     /// One ring per sending shard.
     rings: Vec<Ring>,
@@ -65,6 +68,7 @@ impl Mailbox {
             waker: Waker::new(poll.registry(), WAKE)?,
             woken: AtomicBool::new(false),
             arrivals: SegQueue::new(),
+            closings: SegQueue::new(),
             messages: SegQueue::new(),
             rings: (0..shards).map(|_| ring()).collect(),
             connections: AtomicUsize::new(0),
@@ -78,6 +82,15 @@ impl Mailbox {
         // Counted here, so that a storm of arrivals spreads before the shards have seen any.
         self.connections.fetch_add(1, Ordering::Relaxed);
         self.arrivals.push(handover);
+        self.wake();
+    }
+
+    /// Leaves keys whose connections the shard is to close: those that it has, and those that
+    /// were handed over before.
+    pub(super) fn close(&self, keys: &[NodePublic]) {
+        for key in keys {
+            self.closings.push(*key);
+        }
         self.wake();
     }
 
@@ -134,6 +147,10 @@ impl Mailbox {
 
     pub(super) fn next_arrival(&self) -> Option<Handover> {
         self.arrivals.pop()
+    }
+
+    pub(super) fn next_closing(&self) -> Option<NodePublic> {
+        self.closings.pop()
     }
 
     pub(super) fn next_message(&self) -> Option<Message> {

@@ -1,7 +1,7 @@
 //! The loop of one packet thread.
 //!
 //! Does: waits for sockets and neighbours, moves bytes between them and the core, in a fixed
-//! order: 1 arrivals, 2 packets and messages from other shards, 3 reads, 4 the clock, 5 writes,
+//! order: 1 arrivals and keys that are revoked, 2 packets and messages from other shards, 3 reads, 4 the clock, 5 writes,
 //! 6 closes, 7 packets and messages to other shards, 8 counters. When the arena is full between
 //! two reads, 5 and 7 come in between.
 //! Does not: decide anything about a frame; that is `derp::shard`.
@@ -10,12 +10,14 @@ mod busy;
 mod read;
 mod write;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use derp::id::{ConnId, ShardId};
+use derp::key::NodePublic;
 use derp::limits::KEEP_ALIVE_SECONDS;
 use derp::shard::{Arrival, CloseReason, Setup, Shard};
 use derp::time::Time;
@@ -120,9 +122,15 @@ impl Thread {
         if let Some(mailbox) = self.mailbox() {
             mailbox.looking();
         }
-        // 1
+        // 1. Keys to close are taken first and closed after the arrivals: who was handed over
+        // before a key was revoked is then there to be closed.
+        let closings: BTreeSet<NodePublic> =
+            std::iter::from_fn(|| self.mailbox().and_then(Mailbox::next_closing)).collect();
         while let Some(handover) = self.mailbox().and_then(Mailbox::next_arrival) {
             self.welcome(handover);
+        }
+        if !closings.is_empty() {
+            self.core.close_keys(&closings, self.now, &*self.directory);
         }
         // 2
         self.ask_for_room();

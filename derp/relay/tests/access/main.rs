@@ -3,22 +3,36 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | `grace` | who was let in before an outage, also over a restart |
+//! | `headscale` | the real `/verify`, where there is a program |
 //! | `outages` | a verifier that is silent, endless, gone, or comes back |
+//! | `remembering` | questions that are saved, joined or have to wait |
+//! | `revocation` | connections that end because their node may no longer enter |
+//! | `tailnets` | several verifiers |
+//! | `telling` | what the log says, and how often |
 //! | `tls` | a verifier behind HTTPS, with a private authority |
 #![expect(clippy::unwrap_used, reason = "test code: a panic is the report")]
 
+mod grace;
+mod headscale;
 mod outages;
+mod remembering;
+mod revocation;
 #[path = "../support/mod.rs"]
 mod support;
+mod tailnets;
+mod telling;
 mod tls;
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use derp::key::NodePublic;
-use derp_relay::AccessConfig;
+use derp_relay::{AccessConfig, VerifyConfig};
 use support::peer::{Peer, Way, private};
-use support::verifier::{Reply, Verifier};
+use support::verifier::{Question, Reply, Verifier};
 use support::{Fixture, HOSTS};
 
 const WAYS: [Way; 2] = [Way::Plain, Way::Tls13];
@@ -61,8 +75,8 @@ fn the_source_of_an_ipv4_client_is_never_in_ipv6_form() {
     let verifier = Verifier::start(HOSTS[0], |_| Reply::allow());
     let both = IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED);
     let relay = relay(both, Way::Plain, &verifier.url(), false);
-    for host in HOSTS {
-        let peer = Peer::connect(SocketAddr::new(host, relay.derp.port()), Way::Plain, 1);
+    for (host, number) in HOSTS.into_iter().zip(1..) {
+        let peer = Peer::connect(SocketAddr::new(host, relay.derp.port()), Way::Plain, number);
         assert_eq!(verifier.questions().last().unwrap().body, body(&peer.key, host));
     }
 }
@@ -198,9 +212,7 @@ fn without_a_word_about_access_nobody_enters() {
 fn answers_to_many_at_once_are_not_mixed_up() {
     for host in HOSTS {
         let verifier = Verifier::start(host, |question| {
-            let (_, rest) = question.body.split_once("nodekey:").unwrap();
-            let key = NodePublic::from_hex(&rest[..64]).unwrap();
-            if may_enter(&key) { Reply::allow() } else { Reply::deny() }
+            if may_enter(&asked_about(question)) { Reply::allow() } else { Reply::deny() }
         });
         let relay = relay(host, Way::Plain, &verifier.url(), false);
         std::thread::scope(|scope| {
@@ -232,8 +244,25 @@ fn relay_with_authority(
     fail_open: bool,
     ca_file: Option<PathBuf>,
 ) -> Fixture {
-    let access = AccessConfig::Verify { url: url.to_owned(), fail_open, ca_file };
-    Fixture::with(host, way, |builder| builder.access(access))
+    verifying(host, way, VerifyConfig { fail_open, ca_file, ..asking(&[url]) })
+}
+
+/// A relay on `host` that does as `config` says.
+fn verifying(host: IpAddr, way: Way, config: VerifyConfig) -> Fixture {
+    let shards = NonZeroU16::new(2).unwrap();
+    Fixture::with(host, way, |builder| builder.access(AccessConfig::Verify(config)).shards(shards))
+}
+
+/// Asks `urls`, and does not ask again about who is connected.
+fn asking(urls: &[&str]) -> VerifyConfig {
+    let urls = urls.iter().map(|url| url.parse().unwrap()).collect();
+    VerifyConfig { interval: Duration::ZERO, ..VerifyConfig::new(urls) }
+}
+
+/// Whom a question is about.
+fn asked_about(question: &Question) -> NodePublic {
+    let (_, rest) = question.body.split_once("nodekey:").unwrap();
+    NodePublic::from_hex(&rest[..64]).unwrap()
 }
 
 fn body(key: &NodePublic, source: IpAddr) -> String {
@@ -248,7 +277,7 @@ fn may_enter(key: &NodePublic) -> bool {
 /// Holds that access was decided `count` times, each time with this outcome.
 #[track_caller]
 fn holds_outcome(relay: &Fixture, outcome: &str, count: u32) {
-    for known in ["allowed", "denied", "unavailable", "failed_open"] {
+    for known in ["allowed", "denied", "last_known_good", "unavailable", "failed_open"] {
         let expected = if known == outcome { count } else { 0 };
         relay.counts(&format!(r#"derp_access{{outcome="{known}"}}"#), expected);
     }

@@ -128,8 +128,10 @@ fn a_verifier_that_restarts_is_asked_again_at_once() {
             |number: u32| Peer::try_connect(relay.derp, Way::Plain, private(number)).is_ok();
         let mut inside = Peer::connect(relay.derp, Way::Plain, 100);
         // One that has been used before, so that a kept connection goes stale.
+        let mut number = 1_000;
         eventually("a connection is kept between questions", || {
-            assert!(enters(1));
+            number += 1;
+            assert!(enters(number));
             let (connections, questions) = (verifier.connections(), verifier.questions().len());
             (connections < questions).then_some(()).ok_or((connections, questions))
         });
@@ -172,7 +174,8 @@ fn a_verifier_that_closes_after_each_answer_is_no_outage() {
 }
 
 /// DERP-3.5, DERP-5.4: 200 logins that wait for a silent verifier hinder neither those inside nor
-/// strangers with another question, and all of them are refused in the end.
+/// strangers with another question, and all of them are refused in the end, for want of an answer or
+/// of a turn to ask.
 #[test]
 fn logins_that_wait_for_the_verifier_hinder_nobody() {
     for (host, way) in HOSTS.into_iter().zip([Way::Plain, Way::Tls13]) {
@@ -191,8 +194,8 @@ fn logins_that_wait_for_the_verifier_hinder_nobody() {
                 std::thread::spawn(move || Peer::try_connect(derp, way, private(number)).is_ok())
             })
             .collect();
-        eventually("all have asked", || match verifier.questions().len() {
-            202 => Ok(()),
+        eventually("as many have asked as may", || match verifier.questions().len() {
+            66.. => Ok(()),
             other => Err(other),
         });
 
@@ -205,13 +208,18 @@ fn logins_that_wait_for_the_verifier_hinder_nobody() {
             rounds += 1;
             std::thread::sleep(Duration::from_millis(20));
         }
-        // The first one began after all had asked; who waited behind them would make one at most.
+        // The first one began after 64 had asked; who waited behind them would make one at most.
         assert!(rounds > 1, "{rounds} rounds in the time of the verifier");
 
         for login in waiting {
             assert!(!login.join().unwrap());
         }
         relay.counts(r#"derp_access{outcome="unavailable"}"#, 200);
+        let replies = |outcome: &str| {
+            let labels = format!(r#"tailnet="default",outcome="{outcome}""#);
+            relay.metric(&format!("derp_verify_requests{{{labels}}}"))
+        };
+        assert_eq!(replies("timeout") + replies("busy"), 200.0);
         relay.counts("derp_connections_pending", 0);
         one.is_up();
     }

@@ -68,6 +68,18 @@ fn what_cannot_work_is_named_with_what_to_do() {
         flags(&base, &["--home", "http://a\nb"], &["home: `http://a b`"]),
         flags(&base, &["--allow-list", &list], &["allow_list", "access = \"allow-list\""]),
         flags(&base, &["--verify-url", "http://x/"], &["verify_url", "access = \"verify\""]),
+        flags(&base, &["--verify-interval", "1m"], &["verify_interval", "access = \"verify\""]),
+        flags(&base, &["--verify-grace", "1m"], &["verify_grace", "access = \"verify\""]),
+        flags(
+            &place.except("--access"),
+            &["--verify-url", "a b=http://x/", "--verify-interval", "10ms", "--verify-grace", "0"],
+            &["verify_url: `a b`", "verify_interval: 10ms", "0 for never", "verify_grace: 0s"],
+        ),
+        flags(
+            &place.except("--access"),
+            &["--verify-url", "http://user:hunter2@x/"],
+            &["verify_url", "password", "remove it"],
+        ),
         flags(&base, &["--verify-fail-open"], &["verify_fail_open", "access = \"verify\""]),
         flags(&base, &["--ca-file", &list], &["ca_file", "access = \"verify\""]),
         flags(&base, &["--tls-cert", &list, "--tls-key", &list], &["tls_cert", "tls = \"files\""]),
@@ -110,13 +122,13 @@ fn what_cannot_work_is_named_with_what_to_do() {
 fn several_faults_are_named_together() {
     let place = Place::new();
     let wrong = ["serve", "--shards", "0", "--queue-bytes", "1", "--queue-age", "0"];
-    let more = ["--home", "x", "--allow-list", "y", "--listen-derp", "none"];
+    let more = ["--home", "x", "--verify-grace", "31d", "--listen-derp", "none"];
     let named = [
         "shards: 0",
         "queue_bytes: 1",
         "queue_age: 0s",
         "home: `x`",
-        "allow_list:",
+        "verify_grace:",
         "listen_derp:",
         "hostname:",
         "tls_cert, tls_key:",

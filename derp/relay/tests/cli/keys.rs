@@ -37,6 +37,8 @@ const TRIALS: &[(&str, Trial)] = &[
     ("key_file", Trial { with: &[], value: "{}/tried.key", seen: "key will be made in {}/tried.key" }),
     ("access", Trial { with: &[("verify_url", "http://127.0.0.1:1/")], value: "verify", seen: "access verify" }),
     ("verify_url", Trial { with: VERIFY, value: "http://127.0.0.1:2/tried", seen: "access verify by http://127.0.0.1:2/tried" }),
+    ("verify_interval", Trial { with: VERIFY, value: "90s", seen: "asked about again within 90s" }),
+    ("verify_grace", Trial { with: VERIFY, value: "2h", seen: "known nodes enter for 2h" }),
     ("verify_fail_open", Trial { with: VERIFY, value: "true", seen: "open while it cannot be reached" }),
     ("allow_list", Trial { with: &[("access", "allow-list")], value: "{}/tried", seen: "{}/tried" }),
     ("ca_file", Trial { with: VERIFY, value: "{}/tried.pem", seen: "ca_file: {}/tried.pem" }),
@@ -48,6 +50,7 @@ const TRIALS: &[(&str, Trial)] = &[
     ("home", Trial { with: &[], value: "https://tried.test/", seen: "home https://tried.test/" }),
     ("log_level", Trial { with: &[], value: "warn", seen: "log warn" }),
     ("log_format", Trial { with: &[], value: "json", seen: "log info, json" }),
+    ("log_addresses", Trial { with: &[], value: "off", seen: "log info, text, no addresses" }),
 ];
 
 /// A pair of files, to be used or replaced by the key that is tried.

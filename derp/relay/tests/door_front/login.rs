@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use derp::key::NodePrivate;
 use derp::login::{ClientInfo, ClientLogin};
-use derp_relay::AccessConfig;
 use derp_relay::door::counters::LoginFailure;
+use derp_relay::{AccessConfig, VerifyConfig};
 
 use crate::client::{
     OPENING_LEN, connect, login, login_as, open, private_key, read, read_to_end, request,
@@ -318,6 +318,6 @@ impl Verifier {
 
     fn access(&self) -> AccessConfig {
         let url = format!("http://{}/verify", self.0);
-        AccessConfig::Verify { url, fail_open: false, ca_file: None }
+        AccessConfig::Verify(VerifyConfig::new(vec![url.parse().unwrap()]))
     }
 }

@@ -91,6 +91,7 @@ impl Relay {
             intake: Box::new(move |handover| drop(sender.send(handover))),
             limits: options.limits,
             home: options.home,
+            log_addresses: true,
         });
         let [derp, http]: [_; 2] = socket::listen("--listen-derp", &[SocketAddr::new(ip, 0); 2])
             .unwrap()
