@@ -28,6 +28,7 @@ pub mod http;
 pub mod map_file;
 pub mod published;
 pub mod self_test;
+pub mod store;
 
 pub use bridge::Bridge;
 pub use config::Config;

@@ -1,0 +1,6 @@
+//! The store and the registration of machines, with a Headscale in memory that can fail in every
+//! way, on SQLite and, where it is installed, on PostgreSQL.
+#![expect(clippy::unwrap_used, reason = "test code: a panic is the report")]
+
+mod postgres_server;
+mod store;
