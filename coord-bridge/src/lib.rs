@@ -26,6 +26,7 @@ pub mod config;
 pub mod headscale;
 pub mod http;
 pub mod map_file;
+pub mod provisioning;
 pub mod published;
 pub mod self_test;
 pub mod store;
