@@ -5,11 +5,12 @@
 //! Does not: open a file other than the configuration, or a socket.
 //!
 //! ```text
-//! bridge.toml -> Keys --or--> Config { map, listeners, map_file }
+//! bridge.toml -> Keys --or--> Config { map, listeners, map_file, provisioning, store }
 //! flags, variables -^
 //! ```
 
 mod keys;
+mod provisioning;
 mod region;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -19,8 +20,12 @@ use derp::map::DerpMap;
 use derp_relay::config::{Faults, Log};
 use derp_relay::settings::{self, Listen};
 
+use crate::provisioning::Settings;
+use crate::store::Location;
+
 pub use derp_relay::config::ConfigError;
-pub use keys::{Keys, NodeKeys, ProvisioningKeys, RegionKeys, VARIABLE_PREFIX};
+pub use keys::{Keys, NodeKeys, RegionKeys, VARIABLE_PREFIX};
+pub use provisioning::{DEFAULT_STATE_DIR, ProvisioningKeys, ReplaceKey};
 pub use region::{DEFAULT_REGION_CODE, DEFAULT_REGION_ID, DEFAULT_REGION_NAME, OWN_REGION_IDS};
 
 /// Where the map is served unless told otherwise.
@@ -41,6 +46,12 @@ pub struct Config {
     pub provisioning_listen: Vec<SocketAddr>,
     /// The map, without faults.
     pub map: DerpMap,
+    /// What registration is to do; `None` where it is not said where machines log in.
+    pub provisioning: Option<Settings>,
+    /// Where the bridge keeps what it remembers.
+    pub store: Location,
+    /// File with the password for that.
+    pub store_password_file: Option<PathBuf>,
 }
 
 impl Config {
@@ -57,6 +68,12 @@ impl Config {
             VARIABLE_PREFIX,
             &names,
         )?);
+        let mut faults = Vec::new();
+        let old = provisioning::old_variables(|name| std::env::var(name).ok(), &mut faults);
+        if !faults.is_empty() {
+            return Err(ConfigError::Faults(Faults(faults)));
+        }
+        let keys = keys.or(old);
         let log = Log::new(keys.log_level, keys.log_format);
         Ok((Self::new(keys)?, log))
     }
@@ -79,6 +96,9 @@ impl Config {
     /// [`ConfigError::Faults`] with everything that is wrong.
     pub fn new(keys: Keys) -> Result<Self, ConfigError> {
         let mut faults = Vec::new();
+        let region_id = keys.region.id.unwrap_or(DEFAULT_REGION_ID);
+        let provisioning = provisioning::settings(&keys, region_id, &mut faults);
+        let store = provisioning::store(&keys, &mut faults);
         let map = region::map(keys.region, &mut faults);
         let config = Self {
             map_listen: Listen::addresses(keys.map_listen.as_deref(), &[DEFAULT_MAP_LISTEN]),
@@ -88,6 +108,9 @@ impl Config {
                 &[DEFAULT_PROVISIONING_LISTEN],
             ),
             map,
+            provisioning,
+            store,
+            store_password_file: keys.store_password_file,
         };
         if config.map_listen.is_empty() && config.map_file.is_none() {
             faults.push(

@@ -12,7 +12,7 @@ use ::postgres::config::SslMode;
 use crate::headscale::Secret;
 
 /// Where the store is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Location {
     /// An SQLite file.
     File(PathBuf),
@@ -21,11 +21,11 @@ pub enum Location {
 }
 
 /// A PostgreSQL server and database.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct Server {
     /// As it was written, without password.
     url: String,
-    pub(super) settings: ::postgres::Config,
+    password: Option<Secret>,
 }
 
 /// The text is no URL of a server that can be used.
@@ -52,10 +52,7 @@ impl FromStr for Server {
         if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
             return Err(ParseServerError::Malformed("it does not begin so".to_owned()));
         }
-        // The cause may hold the text, and with it a password.
-        let settings: ::postgres::Config = text
-            .parse()
-            .map_err(|_| ParseServerError::Malformed("it cannot be read".to_owned()))?;
+        let settings = read(text)?;
         if settings.get_password().is_some() {
             return Err(ParseServerError::Password);
         }
@@ -64,7 +61,7 @@ impl FromStr for Server {
         if mode != SslMode::Disable && mode != SslMode::Prefer {
             return Err(ParseServerError::Tls);
         }
-        Ok(Self { url: text.to_owned(), settings })
+        Ok(Self { url: text.to_owned(), password: None })
     }
 }
 
@@ -72,9 +69,23 @@ impl Server {
     /// This server, with the password of its user.
     #[must_use]
     pub fn with_password(mut self, password: &Secret) -> Self {
-        self.settings.password(password.reveal());
+        self.password = Some(password.clone());
         self
     }
+
+    /// What a connection needs.
+    pub(super) fn settings(&self) -> Result<::postgres::Config, ParseServerError> {
+        let mut settings = read(&self.url)?;
+        if let Some(password) = &self.password {
+            settings.password(password.reveal());
+        }
+        Ok(settings)
+    }
+}
+
+fn read(url: &str) -> Result<::postgres::Config, ParseServerError> {
+    // The cause may hold the text, and with it a password.
+    url.parse().map_err(|_| ParseServerError::Malformed("it cannot be read".to_owned()))
 }
 
 impl fmt::Debug for Server {

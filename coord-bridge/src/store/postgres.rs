@@ -36,7 +36,8 @@ pub(super) struct Postgres {
 
 impl Postgres {
     pub(super) fn connect(server: &Server) -> Result<Self, StoreError> {
-        let mut settings = server.settings.clone();
+        let settings = server.settings();
+        let mut settings = settings.map_err(|error| StoreError::Failed(error.to_string()))?;
         settings
             .connect_timeout(CONNECT_TIME)
             .tcp_user_timeout(SILENCE_TIME)

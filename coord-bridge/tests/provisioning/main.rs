@@ -3,8 +3,21 @@
 #![expect(clippy::unwrap_used, reason = "test code: a panic is the report")]
 
 mod bench;
+#[path = "../bridge/client.rs"]
+mod client;
 mod crashes;
 mod headscale;
+mod http;
+mod iso;
+mod legacy;
+mod limits;
 mod postgres_server;
+mod reconcile;
 mod registration;
 mod store;
+
+/// What the client of the other tests wants to know.
+mod program {
+    /// Time for anything to happen that has to.
+    pub(crate) const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+}

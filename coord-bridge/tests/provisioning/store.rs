@@ -319,8 +319,7 @@ fn the_file_is_for_its_owner_only() {
 #[test]
 fn a_damaged_file_is_refused_and_not_overwritten() {
     let folder = TempDir::new().unwrap();
-    let good = folder.path().join("good");
-    let store = Store::new(Location::File(good.clone())).unwrap();
+    let store = Store::new(Location::File(folder.path().join("good"))).unwrap();
     for n in 0..200 {
         store
             .write_now(move |s| {
