@@ -5,6 +5,7 @@
 mod bench;
 #[path = "../bridge/client.rs"]
 mod client;
+mod commands;
 mod crashes;
 mod headscale;
 mod http;
