@@ -13,6 +13,7 @@
 //! | [`refusal`] | why a request is refused |
 //! | [`registration`] | one registration, from token to key |
 //! | [`reconcile`] | what became of machines and keys |
+//! | [`administration`] | what administrators do to machines and keys |
 //! | [`tokens`], [`token_file`] | who may register |
 //! | [`limits`], [`network`] | how often, and from where |
 //! | [`audit`] | one line and one row for each request |
@@ -23,6 +24,7 @@
 //! Headscale's is unknown here, whatever ends the bridge and when.
 //! Does not: speak HTTP, to anybody.
 
+pub mod administration;
 pub mod audit;
 pub mod clock;
 pub mod id;
@@ -42,6 +44,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::net::IpAddr;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -110,6 +113,8 @@ pub struct Provisioning {
     fresh_keys: Mutex<BTreeMap<String, (Secret, Duration)>>,
     /// Number of the owner of the keys, once it is known.
     user: Mutex<Option<UserId>>,
+    /// The users that there have to be were made.
+    has_users: AtomicBool,
     /// What keeps it from being ready, as of the last round.
     findings: Mutex<Vec<String>>,
 }
@@ -155,6 +160,7 @@ impl Provisioning {
             failures: Mutex::new(Buckets::new(settings.rate)),
             fresh_keys: Mutex::default(),
             user: Mutex::default(),
+            has_users: AtomicBool::new(false),
             findings: Mutex::new(vec!["Headscale has not been asked yet".to_owned()]),
             settings,
             store,

@@ -7,10 +7,11 @@
 //! Does not: take anything for gone because Headscale does not answer.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::clock::{millis, span};
-use super::registration::IN_FLIGHT_TIME;
+use super::registration::is_in_flight;
 use super::{Provisioning, id};
 use crate::headscale::{Failure, KeyId, KeyRecord, Node, UserId};
 use crate::store::StoreError;
@@ -70,7 +71,7 @@ impl Provisioning {
 
     /// Makes the users that there have to be, once.
     async fn ensure_users(&self) -> Result<(), Failure> {
-        if self.held(&self.user).is_some() {
+        if self.has_users.load(Ordering::Relaxed) {
             return Ok(());
         }
         if let Some(admin) = &self.settings.admin_user {
@@ -78,6 +79,7 @@ impl Provisioning {
         }
         let user = self.call(self.headscale.ensure_user(&self.settings.user)).await?;
         *self.held(&self.user) = Some(user.id);
+        self.has_users.store(true, Ordering::Relaxed);
         Ok(())
     }
 
@@ -91,9 +93,8 @@ impl Provisioning {
                 Ok((keys::in_states(session, &states)?, keys::known_numbers(session, now_ms)?))
             })
             .await?;
-        let in_flight_ms = now_ms.saturating_sub(span(IN_FLIGHT_TIME));
         let is_missing = |key: &Key| match key.state {
-            KeyState::Asked => key.asked_ms <= in_flight_ms,
+            KeyState::Asked => !is_in_flight(key, now_ms),
             KeyState::Lost => true,
             // Headscale may have been slow. One that has ended is of no interest.
             KeyState::Void => key.expires_ms > now_ms && key.key_id.is_none(),

@@ -29,7 +29,7 @@ use crate::store::{Session, StoreError, events, keys, machines, tokens};
 
 /// Time in which a key that was asked for may still be on its way to its row. Longer than a
 /// registration takes.
-pub(super) const IN_FLIGHT_TIME: Duration = Duration::from_secs(15);
+const IN_FLIGHT_TIME: Duration = Duration::from_secs(15);
 
 /// Time after which a client tries again that finds its machine being registered.
 const UNDER_WAY_TIME: Duration = Duration::from_secs(5);
@@ -364,9 +364,7 @@ fn begin(session: &mut dyn Session, wanted: &Wanted) -> Result<Ahead, StoreError
         Some(machine) => keys::of_machine(session, &machine.id)?,
         None => Vec::new(),
     };
-    let is_under_way = |key: &Key| {
-        key.state == KeyState::Asked && key.asked_ms > wanted.now_ms - span(IN_FLIGHT_TIME)
-    };
+    let is_under_way = |key: &Key| key.state == KeyState::Asked && is_in_flight(key, wanted.now_ms);
     if old_keys.iter().any(is_under_way) {
         return Ok(Ahead::UnderWay);
     }
@@ -459,6 +457,12 @@ fn identity(wanted: &Wanted) -> String {
         Some(id) => format!("{token} id {id}"),
         None => format!("{token} host {}", wanted.request.hostname),
     }
+}
+
+/// Whether a key that was asked for may be on its way to its row. A clock that was set back does
+/// not make it so for long.
+pub(super) fn is_in_flight(key: &Key, now_ms: i64) -> bool {
+    now_ms.abs_diff(key.asked_ms) < span(IN_FLIGHT_TIME).unsigned_abs()
 }
 
 impl KeyState {

@@ -19,22 +19,32 @@ use crate::headscale::FakeHeadscale;
 
 /// A clock that goes when it is told to.
 #[derive(Debug, Default)]
-pub(crate) struct ManualClock(AtomicU64);
+pub(crate) struct ManualClock {
+    elapsed: AtomicU64,
+    /// How far the date was set back.
+    behind: AtomicU64,
+}
 
 impl ManualClock {
     pub(crate) fn advance(&self, time: Duration) {
         let millis = u64::try_from(time.as_millis()).unwrap();
-        self.0.fetch_add(millis, Ordering::SeqCst);
+        self.elapsed.fetch_add(millis, Ordering::SeqCst);
+    }
+
+    pub(crate) fn set_back(&self, time: Duration) {
+        let millis = u64::try_from(time.as_millis()).unwrap();
+        self.behind.fetch_add(millis, Ordering::SeqCst);
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> SystemTime {
-        UNIX_EPOCH + Duration::from_secs(1_767_225_600) + self.elapsed()
+        let behind = Duration::from_millis(self.behind.load(Ordering::SeqCst));
+        UNIX_EPOCH + Duration::from_secs(1_767_225_600) + self.elapsed() - behind
     }
 
     fn elapsed(&self) -> Duration {
-        Duration::from_millis(self.0.load(Ordering::SeqCst))
+        Duration::from_millis(self.elapsed.load(Ordering::SeqCst))
     }
 }
 

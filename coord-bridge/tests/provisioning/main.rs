@@ -2,6 +2,7 @@
 //! way, on SQLite and, where it is installed, on PostgreSQL.
 #![expect(clippy::unwrap_used, reason = "test code: a panic is the report")]
 
+mod administration;
 mod bench;
 #[path = "../bridge/client.rs"]
 mod client;
