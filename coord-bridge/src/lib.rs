@@ -3,6 +3,8 @@
 //! ```text
 //! bridge.toml -> config -> published --+-> http::map   GET /derpmap.json, /derpmap.yaml
 //!                 (DerpMap)            +-> map_file    derp.yaml for derp.paths
+//!
+//! POST /register -> http::provisioning -> provisioning -> store, headscale
 //! ```
 //!
 //! | module | holds |
@@ -11,6 +13,8 @@
 //! | [`config`] | what the bridge is to do; every key, flag and variable |
 //! | [`published`] | the map that is published now, rendered once |
 //! | [`map_file`] | the map as a file |
+//! | [`provisioning`] | registration of machines |
+//! | [`store`] | what the bridge remembers |
 //! | [`headscale`] | what is asked of Headscale |
 //! | [`http`] | what is answered at which listener |
 //! | [`self_test`] | a region tried as its clients would |

@@ -8,6 +8,7 @@ mod bench;
 mod client;
 mod commands;
 mod crashes;
+mod defects;
 mod headscale;
 mod http;
 mod iso;

@@ -1,13 +1,16 @@
 //! One registration: what is answered, what is kept, and what is never twice.
 
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use coord_bridge::headscale::FailureKind;
+use coord_bridge::provisioning::Provisioning;
 use coord_bridge::provisioning::refusal::Refusal;
 use coord_bridge::provisioning::settings::Replace;
 use coord_bridge::provisioning::token_file;
 use coord_bridge::provisioning::tokens::{self, FILE_TOKEN, NewToken, TokenError};
+use coord_bridge::store::Store;
 use coord_bridge::store::events;
 use coord_bridge::store::machines::State;
 use coord_bridge::store::tokens::Profile;
@@ -51,9 +54,9 @@ async fn forty_at_once_are_forty() {
         bench.restart();
         bench.headscale.set("create_key", Mood::Slow(Duration::from_millis(20)));
         let mut running = tokio::task::JoinSet::new();
-        let bench = std::sync::Arc::new(bench);
+        let bench = Arc::new(bench);
         for n in 0..40 {
-            let bench = std::sync::Arc::clone(&bench);
+            let bench = Arc::clone(&bench);
             running.spawn(async move { bench.register(&format!("m{n}")).await.unwrap() });
         }
         let mut keys: Vec<String> = running
@@ -121,6 +124,33 @@ async fn the_same_machine_twice_at_once_gets_one_key() {
     let refused = [one, other].into_iter().find_map(Result::err).unwrap();
     assert!(matches!(refused, Refusal::UnderWay(_)), "{refused:?}");
     assert_eq!(bench.headscale.all_keys().len(), 1);
+}
+
+/// Two bridges on one server, and a machine that asks both.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_bridges_on_one_store_give_one_key() {
+    let Some(location) = postgres_server::database() else { return };
+    let one = Bench::at(Some(location.clone()), |_| {});
+    let other = Provisioning::with_clock(
+        one.settings.clone(),
+        Store::new(location).unwrap(),
+        Arc::clone(&one.headscale) as _,
+        Arc::clone(&one.clock) as _,
+    );
+    let other = other.unwrap();
+    one.headscale.set("create_key", Mood::Slow(Duration::from_millis(200)));
+    let at_other = || {
+        let caller = one.caller(&one.token(), "192.0.2.1");
+        other.register(caller, br#"{"hostname": "one"}"#.to_vec())
+    };
+    let (first, second) = tokio::join!(one.register("one"), at_other());
+    assert!(first.is_ok() != second.is_ok(), "{first:?} {second:?}");
+    assert_eq!(one.headscale.all_keys().len(), 1);
+    // Keys are in the memory of one: the other ends that and makes another.
+    let first = one.register("one").await.unwrap();
+    let second = at_other().await.unwrap();
+    assert_eq!(first.machine_id, second.machine_id);
+    assert_eq!(one.headscale.valid_keys().len(), 1);
 }
 
 #[tokio::test]

@@ -435,6 +435,28 @@ fn a_server_that_is_not_there_is_an_error_and_not_the_end() {
     }
 }
 
+/// A server that restarts costs one piece of work at most.
+#[test]
+fn a_connection_that_was_cut_is_made_again() {
+    let Some(location) = postgres_server::database() else { return };
+    let store = Store::new(location.clone()).unwrap();
+    store.write_now(|s| machines::insert(s, &machine("01", "a", State::Online))).unwrap();
+    let other = Store::new(location).unwrap();
+    let cut = other.read_now(|session| {
+        session.query(
+            "SELECT COUNT(pg_terminate_backend(pid)) FROM pg_stat_activity \
+             WHERE datname = current_database() AND pid <> pg_backend_pid()",
+            &[],
+        )
+    });
+    assert_eq!(cut.unwrap()[0].number(0), Ok(1));
+    let insert = || store.write_now(|s| machines::insert(s, &machine("02", "b", State::Online)));
+    let error = insert().unwrap_err();
+    assert!(matches!(error, StoreError::Unreachable(_)), "{error:?}");
+    insert().unwrap();
+    assert_eq!(store.read_now(machines::all).unwrap().len(), 2);
+}
+
 /// R-086. No password where people and programs read it.
 #[test]
 fn a_url_has_no_password_in_it() {
