@@ -17,6 +17,8 @@ use coord_bridge::store::Location;
 /// when its input ends, which is when the tests do, in whatever way.
 const SCRIPT: &str = r#"
 set -e
+# Whoever ends the tests by a signal to all of them must not end this first.
+trap '' HUP INT TERM
 folder=$1 bin=$2
 "$bin/initdb" -D "$folder/data" -U bridge -A trust -E UTF8 --no-sync >"$folder/initdb.log" 2>&1
 "$bin/postgres" -D "$folder/data" -k "$folder" -c listen_addresses= -c fsync=off \
