@@ -22,6 +22,7 @@ use crate::http::listener;
 use crate::http::map::MapPages;
 use crate::http::provisioning::ProvisioningPages;
 use crate::map_file::{self, WriteError};
+use crate::provisioning::Provisioning;
 use crate::published::{Edition, Format, Published};
 
 /// Threads that answer. Every answer lies ready, so two are one more than needed.
@@ -114,7 +115,8 @@ impl Listeners {
 }
 
 impl Bridge {
-    /// Publishes `map`, which must be without faults, at `listeners` and in `map_file`.
+    /// Publishes `map`, which must be without faults, at `listeners` and in `map_file`, and
+    /// registers machines if `provisioning` is given.
     ///
     /// # Errors
     ///
@@ -123,6 +125,7 @@ impl Bridge {
         listeners: Listeners,
         map: DerpMap,
         map_file: Option<PathBuf>,
+        provisioning: Option<Arc<Provisioning>>,
     ) -> Result<Self, StartError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .thread_name("bridge")
@@ -138,7 +141,10 @@ impl Bridge {
         let (stop, _) = watch::channel(());
         let mut running = Running { runtime, listeners: Vec::new(), stop };
         let map = Arc::new(MapPages::new(Arc::clone(&published), map_file.clone()));
-        let provisioning = Arc::new(ProvisioningPages::default());
+        if let Some(provisioning) = &provisioning {
+            running.runtime.spawn(Arc::clone(provisioning).run());
+        }
+        let provisioning = Arc::new(ProvisioningPages::new(provisioning));
         let mut addresses = Addresses::default();
         for listener in listeners.map {
             addresses.map.push(running.serve(listener, Arc::clone(&map))?);

@@ -5,8 +5,12 @@
 //! Does not: know how a map is served.
 
 mod dev;
+mod machines;
 mod map;
 mod serve;
+mod store;
+mod table;
+mod token;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -18,7 +22,10 @@ use derp_relay::{relay, socket};
 
 use crate::bridge::{Addresses, StartError};
 use crate::config::{ConfigError, Keys};
+use crate::provisioning::tokens::TokenError;
 use crate::published::Format;
+use crate::store::StoreError;
+use crate::store::backup::{self, BackupError};
 
 pub use dev::AddressError;
 
@@ -40,6 +47,19 @@ enum Command {
         /// Form of the map.
         #[arg(long, value_name = "FORMAT", default_value = "json")]
         format: Format,
+    },
+    /// Makes, lists and ends enrollment tokens.
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// Lists machines that have registered.
+    #[command(subcommand)]
+    Machines(machines::MachinesCommand),
+    /// Copies what the bridge remembers into a new file, while it runs.
+    Backup {
+        #[command(flatten)]
+        config: ConfigArguments,
+        /// The new file.
+        file: PathBuf,
     },
     /// Runs a whole region for trying out, on loopback: relay, map and registration.
     Dev(dev::DevArguments),
@@ -73,6 +93,27 @@ pub enum ExitError {
     /// The region of `dev` runs and does not work.
     #[error("the self-test failed: {0}")]
     SelfTest(String),
+    /// Nobody can register, so there is no token.
+    #[error("login_server: missing; write the URL that machines log in at")]
+    LoginServer,
+    /// A token.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The password of the store.
+    #[error("cannot read store_password_file {}: {source}", path.display())]
+    Password {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The backup.
+    #[error(transparent)]
+    Backup(#[from] BackupError),
     /// The system.
     #[error("the system does not let it run: {0}; {RAISE_LIMITS}", RAISE_LIMITS = socket::RAISE_LIMITS)]
     System(#[from] io::Error),
@@ -90,9 +131,18 @@ impl ExitError {
             | Self::Start(StartError::System(_))
             | Self::Relay(relay::StartError::System(_))
             | Self::Output(_)
+            | Self::Store(_)
+            | Self::Token(TokenError::Store(_) | TokenError::Random(_))
+            | Self::Backup(_)
             | Self::SelfTest(_) => 1,
             Self::Start(_) | Self::Relay(_) if socket::exhaustion(self).is_some() => 1,
-            Self::Config(_) | Self::Start(_) | Self::Relay(_) | Self::Addresses(_) => 2,
+            Self::Config(_)
+            | Self::Start(_)
+            | Self::Relay(_)
+            | Self::LoginServer
+            | Self::Token(_)
+            | Self::Password { .. }
+            | Self::Addresses(_) => 2,
         }
     }
 }
@@ -103,6 +153,11 @@ pub fn run() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Map { config, format } => map::run(config, format),
+        Command::Token(command) => token::run(command),
+        Command::Machines(command) => machines::run(command),
+        Command::Backup { config, file } => {
+            store::load(config).and_then(|(_, store)| Ok(backup::write(&store, &file)?))
+        }
         Command::Dev(arguments) => dev::run(&arguments),
     };
     match done {

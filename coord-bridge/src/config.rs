@@ -5,12 +5,13 @@
 //! Does not: open a file other than the configuration, or a socket.
 //!
 //! ```text
-//! bridge.toml -> Keys --or--> Config { map, listeners, map_file, headscale }
+//! bridge.toml -> Keys --or--> Config { map, listeners, map_file, headscale, provisioning, store }
 //! flags, variables -^
 //! ```
 
 mod headscale;
 mod keys;
+mod provisioning;
 mod region;
 mod secret_file;
 
@@ -21,9 +22,13 @@ use derp::map::DerpMap;
 use derp_relay::config::{Faults, Log};
 use derp_relay::settings::{self, Listen};
 
+use crate::provisioning::Settings;
+use crate::store::Location;
+
 pub use derp_relay::config::ConfigError;
 pub use headscale::{HeadscaleConfig, HeadscaleKeys, Reach};
-pub use keys::{Keys, NodeKeys, ProvisioningKeys, RegionKeys, VARIABLE_PREFIX};
+pub use keys::{Keys, NodeKeys, RegionKeys, VARIABLE_PREFIX};
+pub use provisioning::{DEFAULT_STATE_DIR, ProvisioningKeys, ReplaceKey};
 pub use region::{DEFAULT_REGION_CODE, DEFAULT_REGION_ID, DEFAULT_REGION_NAME, OWN_REGION_IDS};
 pub use secret_file::{CREDENTIALS_VARIABLE, NoCredentials, ParseSecretFileError, SecretFile};
 
@@ -47,6 +52,12 @@ pub struct Config {
     pub map: DerpMap,
     /// Whom machines register with, if anybody.
     pub headscale: Option<HeadscaleConfig>,
+    /// What registration is to do; `None` where it is not said where machines log in.
+    pub provisioning: Option<Settings>,
+    /// Where the bridge keeps what it remembers.
+    pub store: Location,
+    /// File with the password for that.
+    pub store_password_file: Option<PathBuf>,
 }
 
 impl Config {
@@ -63,6 +74,12 @@ impl Config {
             VARIABLE_PREFIX,
             &names,
         )?);
+        let mut faults = Vec::new();
+        let old = provisioning::old_variables(|name| std::env::var(name).ok(), &mut faults);
+        if !faults.is_empty() {
+            return Err(ConfigError::Faults(Faults(faults)));
+        }
+        let keys = keys.or(old);
         let log = Log::new(keys.log_level, keys.log_format);
         Ok((Self::new(keys)?, log))
     }
@@ -85,6 +102,9 @@ impl Config {
     /// [`ConfigError::Faults`] with everything that is wrong.
     pub fn new(keys: Keys) -> Result<Self, ConfigError> {
         let mut faults = Vec::new();
+        let region_id = keys.region.id.unwrap_or(DEFAULT_REGION_ID);
+        let provisioning = provisioning::settings(&keys, region_id, &mut faults);
+        let store = provisioning::store(&keys, &mut faults);
         let map = region::map(keys.region, &mut faults);
         let headscale = headscale::headscale(keys.headscale, &mut faults);
         let config = Self {
@@ -96,6 +116,9 @@ impl Config {
             ),
             map,
             headscale,
+            provisioning,
+            store,
+            store_password_file: keys.store_password_file,
         };
         if config.map_listen.is_empty() && config.map_file.is_none() {
             faults.push(

@@ -91,7 +91,7 @@ pub trait Headscale: Send + Sync + fmt::Debug {
 pub struct UserId(pub String);
 
 /// A pre-auth key's number, as Headscale writes it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyId(pub String);
 
 /// A node's number, as Headscale writes it.

@@ -3,6 +3,8 @@
 //! ```text
 //! bridge.toml -> config -> published --+-> http::map   GET /derpmap.json, /derpmap.yaml
 //!                 (DerpMap)            +-> map_file    derp.yaml for derp.paths
+//!
+//! POST /register -> http::provisioning -> provisioning -> store, headscale
 //! ```
 //!
 //! | module | holds |
@@ -11,6 +13,8 @@
 //! | [`config`] | what the bridge is to do; every key, flag and variable |
 //! | [`published`] | the map that is published now, rendered once |
 //! | [`map_file`] | the map as a file |
+//! | [`provisioning`] | registration of machines |
+//! | [`store`] | what the bridge remembers |
 //! | [`headscale`] | what is asked of Headscale |
 //! | [`http`] | what is answered at which listener |
 //! | [`self_test`] | a region tried as its clients would |
@@ -26,8 +30,10 @@ pub mod config;
 pub mod headscale;
 pub mod http;
 pub mod map_file;
+pub mod provisioning;
 pub mod published;
 pub mod self_test;
+pub mod store;
 
 pub use bridge::Bridge;
 pub use config::Config;

@@ -91,7 +91,7 @@ pub(super) fn run(arguments: &DevArguments) -> Result<(), ExitError> {
     let relay = start_relay(arguments, &folder)?;
     let map = map(&relay);
     let map_file = std::path::absolute(folder.join(MAP_FILE))?;
-    let bridge = Bridge::start(listeners, map, Some(map_file.clone()))?;
+    let bridge = Bridge::start(listeners, map, Some(map_file.clone()), None)?;
     let edition = bridge.edition();
     let briefing = Briefing {
         relay: relay.addresses(),

@@ -16,7 +16,7 @@ pub(super) fn run(arguments: &ConfigArguments) -> Result<(), ExitError> {
     warn_of(&config.map);
     raise_descriptor_limit();
     let listeners = Listeners::open(&config.map_listen, &config.provisioning_listen)?;
-    let bridge = Bridge::start(listeners, config.map.clone(), config.map_file.clone())?;
+    let bridge = Bridge::start(listeners, config.map.clone(), config.map_file.clone(), None)?;
     say(format!("ready {}\n", ready_fields(bridge.addresses())).as_bytes())?;
     tell_systemd();
     loop {

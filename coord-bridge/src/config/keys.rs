@@ -12,6 +12,7 @@ use serde::Deserialize;
 use derp_relay::settings::{self, Listen, one_or_several};
 
 use super::HeadscaleKeys;
+use super::provisioning::ProvisioningKeys;
 
 /// What every environment variable of the bridge begins with.
 pub const VARIABLE_PREFIX: &str = "COORD_BRIDGE_";
@@ -36,6 +37,27 @@ pub struct Keys {
     /// The Headscale that machines register with.
     #[command(flatten)]
     pub headscale: HeadscaleKeys,
+
+    /// Folder of the bridge's state. Default `/var/lib/coord-bridge`.
+    #[arg(long, env = "COORD_BRIDGE_STATE_DIR", value_name = "FOLDER")]
+    pub state_dir: Option<PathBuf>,
+
+    /// Where machines log in: Headscale's `server_url`. Without it none is registered.
+    #[arg(long, env = "COORD_BRIDGE_LOGIN_SERVER", value_name = "URL")]
+    pub login_server: Option<String>,
+
+    /// Where machines find the map, which they are told. Default none.
+    #[arg(long, env = "COORD_BRIDGE_PUBLIC_MAP_URL", value_name = "URL")]
+    pub public_map_url: Option<String>,
+
+    /// PostgreSQL database for what the bridge remembers, `postgres://USER@HOST/DATABASE`.
+    /// Default the file `bridge.sqlite` in `state_dir`.
+    #[arg(long, env = "COORD_BRIDGE_STORE", value_name = "URL")]
+    pub store: Option<String>,
+
+    /// File with the password for `store`. Default none.
+    #[arg(long, env = "COORD_BRIDGE_STORE_PASSWORD_FILE", value_name = "FILE")]
+    pub store_password_file: Option<PathBuf>,
 
     /// Registration of machines.
     #[command(flatten)]
@@ -160,22 +182,6 @@ pub struct NodeKeys {
     pub stun_test_ip: Option<String>,
 }
 
-/// Settings of the table `provisioning`.
-#[derive(Args, Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ProvisioningKeys {
-    /// Where machines register; repeatable, or `none`. Default `127.0.0.1:9090`.
-    #[arg(
-        id = "provisioning.listen",
-        long = "provisioning-listen",
-        env = "COORD_BRIDGE_PROVISIONING__LISTEN",
-        value_name = "IP:PORT",
-        value_delimiter = ','
-    )]
-    #[serde(deserialize_with = "one_or_several")]
-    pub listen: Option<Vec<Listen>>,
-}
-
 /// The keys of [`NodeKeys`], as in the file.
 const NODE_KEYS: [&str; 11] = [
     "region.nodes.name",
@@ -200,9 +206,12 @@ impl Keys {
             map_file: self.map_file.or(weaker.map_file),
             region: self.region.or(weaker.region),
             headscale: self.headscale.or(weaker.headscale),
-            provisioning: ProvisioningKeys {
-                listen: self.provisioning.listen.or(weaker.provisioning.listen),
-            },
+            state_dir: self.state_dir.or(weaker.state_dir),
+            login_server: self.login_server.or(weaker.login_server),
+            public_map_url: self.public_map_url.or(weaker.public_map_url),
+            store: self.store.or(weaker.store),
+            store_password_file: self.store_password_file.or(weaker.store_password_file),
+            provisioning: self.provisioning.or(weaker.provisioning),
             log_level: self.log_level.or(weaker.log_level),
             log_format: self.log_format.or(weaker.log_format),
         }

@@ -13,6 +13,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -43,6 +45,10 @@ pub const MAX_CONNECTIONS: usize = 512;
 
 /// Pause when the system has no descriptor or memory left for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Who is at the other end of a connection, as an extension of its requests.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub SocketAddr);
 
 /// Serves `pages` on `listener`, on the current runtime, until `stop` changes; then lets the
 /// requests that are under way end, and returns.
@@ -108,7 +114,8 @@ async fn converse<P: Pages>(
     pages: Arc<P>,
     mut stop: watch::Receiver<()>,
 ) {
-    let service = service_fn(move |request| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Peer(peer));
         let pages = Arc::clone(&pages);
         async move { Ok::<_, Infallible>(pages.answer(request).await) }
     });

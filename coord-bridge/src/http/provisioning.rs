@@ -1,27 +1,44 @@
 //! The listener that installers register machines at.
 //!
-//! Does: keeps the port and its form of errors: JSON, always. Until the bridge can register
-//! machines, it says so with 503, upon which installers try again later.
-//! Does not: register machines yet.
+//! Does: answers four paths, in JSON always, also what is wrong; finds out who asks; bounds what
+//! a body may be and how long it may take. A proxy may expose this listener whole.
+//! Does not: decide who may register; that is `provisioning`. Without it, it says so with 503,
+//! upon which installers try again later.
 
+mod answers;
+mod caller;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
-use serde::Serialize;
 
+use self::answers::{Fault, error, machines, ready, refusal, registered};
 use super::{Answer, HEALTHY, JSON, Pages, allow, answer};
+use crate::provisioning::{Caller, Provisioning};
 
 /// Most bytes in a request body.
 pub const MAX_BODY_LEN: usize = 4 * 1024;
 
-/// Time for a request body to arrive.
-pub const BODY_TIME: Duration = Duration::from_secs(10);
+/// Time for a request body to arrive. Together with the registration it is less than the 15 s
+/// that an installer waits.
+pub const BODY_TIME: Duration = Duration::from_secs(5);
 
 /// What the provisioning listener answers.
 #[derive(Debug, Default)]
-pub struct ProvisioningPages {}
+pub struct ProvisioningPages {
+    provisioning: Option<Arc<Provisioning>>,
+}
+
+impl ProvisioningPages {
+    /// Answers for `provisioning`; without it, that machines cannot be registered.
+    #[must_use]
+    pub const fn new(provisioning: Option<Arc<Provisioning>>) -> Self {
+        Self { provisioning }
+    }
+}
 
 impl Pages for ProvisioningPages {
     async fn answer(&self, request: Request<Incoming>) -> Answer {
@@ -36,10 +53,18 @@ impl Pages for ProvisioningPages {
         if !methods.split(", ").any(|method| method == request.method().as_str()) {
             return allow(error(Fault::Method), methods);
         }
-        match page {
-            Page::Health => answer(StatusCode::OK, JSON, HEALTHY),
-            Page::Ready | Page::Machines => error(Fault::Unavailable),
-            Page::Register => register(request).await,
+        match (page, &self.provisioning) {
+            (Page::Health, _) => answer(StatusCode::OK, JSON, HEALTHY),
+            (Page::Register, provisioning) => register(request, provisioning.as_ref()).await,
+            (Page::Ready | Page::Machines, None) => error(Fault::Unavailable),
+            (Page::Ready, Some(provisioning)) => ready(&provisioning.findings().await),
+            (Page::Machines, Some(provisioning)) => {
+                let caller = caller_of(&request, provisioning);
+                match provisioning.machines(&caller).await {
+                    Ok(list) => machines(&list),
+                    Err(refused) => refusal(refused, &caller.request_id),
+                }
+            }
         }
     }
 }
@@ -52,55 +77,34 @@ enum Page {
     Register,
 }
 
-/// Why a request is not met.
-#[derive(Clone, Copy)]
-enum Fault {
-    NotFound,
-    Method,
-    BodyTooLong,
-    BodyTooSlow,
-    BodyBroken,
-    Unavailable,
-}
-
-/// An error as installers read it.
-#[derive(Serialize)]
-struct ErrorBody {
-    error: &'static str,
-    code: &'static str,
-}
-
-async fn register(request: Request<Incoming>) -> Answer {
+async fn register(request: Request<Incoming>, provisioning: Option<&Arc<Provisioning>>) -> Answer {
+    let caller = provisioning.map(|provisioning| caller_of(&request, provisioning));
     // Taken in before it is refused: a client that is still sending would not see the answer.
     let body = Limited::new(request.into_body(), MAX_BODY_LEN).collect();
-    match tokio::time::timeout(BODY_TIME, body).await {
-        Ok(Ok(_)) => error(Fault::Unavailable),
+    let body = match tokio::time::timeout(BODY_TIME, body).await {
+        Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(cause)) if cause.is::<http_body_util::LengthLimitError>() => {
-            error(Fault::BodyTooLong)
+            return error(Fault::BodyTooLong);
         }
-        Ok(Err(_)) => error(Fault::BodyBroken),
-        Err(_) => error(Fault::BodyTooSlow),
+        Ok(Err(_)) => return error(Fault::BodyBroken),
+        Err(_) => return error(Fault::BodyTooSlow),
+    };
+    let (Some(provisioning), Some(caller)) = (provisioning, caller) else {
+        return error(Fault::Unavailable);
+    };
+    let request_id = caller.request_id.clone();
+    match provisioning.register(caller, body.into()).await {
+        Ok(machine) => registered(&machine),
+        Err(refused) => refusal(refused, &request_id),
     }
 }
 
-fn error(fault: Fault) -> Answer {
-    let (status, code, words) = match fault {
-        Fault::NotFound => (StatusCode::NOT_FOUND, "not_found", "not found"),
-        Fault::Method => {
-            (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "method not allowed")
-        }
-        Fault::BodyTooLong => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_long", "body too long"),
-        Fault::BodyTooSlow => (StatusCode::REQUEST_TIMEOUT, "body_too_slow", "body too slow"),
-        Fault::BodyBroken => (StatusCode::BAD_REQUEST, "body_broken", "body cannot be read"),
-        Fault::Unavailable => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "unavailable",
-            "this bridge does not register machines yet",
-        ),
-    };
-    // Two texts always serialize.
-    let body = serde_json::to_vec(&ErrorBody { error: words, code }).unwrap_or_default();
-    answer(status, JSON, body)
+fn caller_of(request: &Request<Incoming>, provisioning: &Provisioning) -> Caller {
+    Caller {
+        address: caller::address(request, &provisioning.settings().trusted_proxies),
+        token: caller::token(request.headers()),
+        request_id: provisioning.request_id(),
+    }
 }
 
 /// `path` without doubled slashes and without one at its end: installers join a base URL and a

@@ -48,12 +48,8 @@ fn an_unknown_key_is_an_error_with_a_hint() {
 #[test]
 fn keys_of_what_is_not_built_yet_are_unknown() {
     for key in [
-        "login_server = \"https://hs.example.org\"",
-        "state_dir = \"/var/lib/coord-bridge\"",
         "metrics_listen = \"127.0.0.1:9092\"",
         "admin_listen = \"127.0.0.1:8092\"",
-        "public_map_url = \"https://derp.example.org/derpmap.json\"",
-        "[provisioning]\ntoken_file = \"/var/lib/coord-bridge/enroll-token\"",
         "[embedded_relay]\nhostname = \"derp.example.org\"",
     ] {
         let error = Config::parse(&format!("{key}\n{NODE}")).unwrap_err().to_string();
@@ -305,4 +301,44 @@ fn seeds_of_the_corpus_are_read_without_harm() {
         }
     }
     assert!(good > 1, "{good}");
+}
+
+/// R-038, R-039, R-040, R-086: with keys and remedies, all at once.
+#[test]
+fn settings_of_registration_are_checked() {
+    let config = Config::parse(&format!(
+        "login_server = \"https://hs.example.org\"\n[provisioning]\nkey_expiry = \"1d\"\n\
+         admin_user = \"none\"\ntrusted_proxies = \"127.0.0.1\"\n{NODE}"
+    ));
+    let settings = config.unwrap().provisioning.unwrap();
+    assert_eq!(settings.key_expiry.as_secs(), 86_400);
+    assert_eq!((settings.admin_user, settings.user.as_str()), (None, "sovran-deploy"));
+    assert_eq!((settings.rate.burst, settings.rate.window.as_secs()), (10, 60));
+    assert_eq!(settings.token_file.to_str(), Some("/var/lib/coord-bridge/enroll-token"));
+    assert!(settings.trusted_proxies[0].contains("127.0.0.1".parse().unwrap()));
+    assert_eq!(Config::parse(NODE).unwrap().provisioning, None, "machines would log in nowhere");
+
+    let faults = Config::parse(&format!(
+        "login_server = \"hs.example.org\"\npublic_map_url = \"derp\"\n\
+         store = \"postgres://bridge:geheim@db/bridge\"\n\
+         [provisioning]\nkey_expiry = \"1s\"\nrate_limit_max = 0\nrate_limit_window = \"9d\"\n\
+         token_file = \"/nix/store/x/token\"\nadmin_token_file = \"/nix/store/x/token\"\n\
+         trusted_proxies = [\"10.0.0.0/8\", \"proxy\"]\n{NODE}"
+    ));
+    let line = faults.unwrap_err().to_string();
+    for key in [
+        "login_server: ",
+        "public_map_url: ",
+        "store: has a password",
+        "provisioning.key_expiry: 1s is out of bounds; from 1m to 7d",
+        "provisioning.rate_limit_max: ",
+        "provisioning.rate_limit_window: ",
+        "provisioning.token_file: everybody can read",
+        "provisioning.admin_token_file: everybody can read",
+        "provisioning.admin_token_file: is provisioning.token_file too",
+        "provisioning.trusted_proxies: not a network",
+    ] {
+        assert!(line.contains(key), "{key}: {line}");
+    }
+    assert!(!line.contains("geheim"), "{line}");
 }

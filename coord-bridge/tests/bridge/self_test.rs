@@ -72,7 +72,7 @@ fn a_failed_self_test_is_no_fault_of_the_configuration() {
 /// Serves `served`, and tries it as if `wanted` had to be there: the first failure.
 fn try_map(served: &DerpMap, wanted: &DerpMap, any: SocketAddr, relay: &Relay) -> Option<String> {
     let listeners = Listeners::open(&[any], &[]).unwrap();
-    let bridge = Bridge::start(listeners, served.clone(), None).unwrap();
+    let bridge = Bridge::start(listeners, served.clone(), None, None).unwrap();
     let edition = Edition::new(wanted.clone());
     let map = bridge.addresses().map[0];
     let http = relay.addresses().http.first().copied();

@@ -1,0 +1,78 @@
+//! `machines`: lists registrations, while the bridge runs, and writes them for the provisioner
+//! before this one.
+
+use clap::Subcommand;
+use serde_json::json;
+
+use super::store::load;
+use super::{ConfigArguments, ExitError, say, table};
+use crate::provisioning::{legacy, timestamp};
+use crate::store::machines::{Machine, all};
+
+#[derive(Subcommand)]
+pub(super) enum MachinesCommand {
+    /// Lists registrations, the oldest first.
+    List {
+        #[command(flatten)]
+        config: ConfigArguments,
+        /// For programs.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Prints `machines.json` as the provisioner before this one reads it.
+    Export(ConfigArguments),
+}
+
+pub(super) fn run(command: MachinesCommand) -> Result<(), ExitError> {
+    match command {
+        MachinesCommand::List { config, json } => {
+            let (_, store) = load(config)?;
+            let list = store.read_now(all)?;
+            say(if json { as_json(&list) } else { as_table(&list) }.as_bytes())
+        }
+        MachinesCommand::Export(config) => {
+            let (_, store) = load(config)?;
+            say(legacy::export(&store.read_now(all)?).as_bytes())
+        }
+    }
+}
+
+fn as_table(list: &[Machine]) -> String {
+    let rows: Vec<[String; 7]> = list
+        .iter()
+        .map(|machine| {
+            [
+                machine.id.clone(),
+                machine.hostname.clone(),
+                machine.state.as_str().to_owned(),
+                machine.tailscale_ip.clone(),
+                timestamp::write(machine.registered_ms),
+                machine.remote_ip.clone(),
+                machine.token.clone(),
+            ]
+        })
+        .collect();
+    table::render(["ID", "HOSTNAME", "STATE", "ADDRESS", "REGISTERED", "FROM", "TOKEN"], &rows)
+}
+
+fn as_json(list: &[Machine]) -> String {
+    let list: Vec<_> = list
+        .iter()
+        .map(|machine| {
+            json!({
+                "id": machine.id,
+                "hostname": machine.hostname,
+                "mac": machine.mac,
+                "state": machine.state.as_str(),
+                "tailscale_ip": machine.tailscale_ip,
+                "node_id": machine.node_id,
+                "registered": timestamp::write(machine.registered_ms),
+                "last_seen": machine.last_seen_ms.map(timestamp::write),
+                "remote_ip": machine.remote_ip,
+                "token_name": machine.token,
+                "replaces": machine.replaces,
+            })
+        })
+        .collect();
+    format!("{:#}\n", json!(list))
+}

@@ -1,0 +1,43 @@
+//! The store, for commands: opened beside a bridge that runs.
+
+use std::time::SystemTime;
+
+use super::{ConfigArguments, ExitError};
+use crate::config::Config;
+use crate::headscale::Secret;
+use crate::provisioning::clock::millis;
+use crate::store::{Location, Store};
+
+/// The store of this configuration, with the password that belongs to it.
+///
+/// # Errors
+///
+/// [`ExitError`], where the password cannot be read or the system has no thread left.
+pub(super) fn open(config: &Config) -> Result<Store, ExitError> {
+    let location = match (&config.store, &config.store_password_file) {
+        (Location::Server(server), Some(path)) => {
+            let text = std::fs::read_to_string(path)
+                .map_err(|source| ExitError::Password { path: path.clone(), source })?;
+            let password = Secret::new(text.trim_end_matches(['\r', '\n']).to_owned());
+            Location::Server(Box::new(server.as_ref().clone().with_password(&password)))
+        }
+        (location, _) => location.clone(),
+    };
+    Ok(Store::new(location)?)
+}
+
+/// The configuration, and its store.
+///
+/// # Errors
+///
+/// [`ExitError`].
+pub(super) fn load(arguments: ConfigArguments) -> Result<(Config, Store), ExitError> {
+    let (config, _) = Config::load(arguments.keys, arguments.config.as_deref())?;
+    let store = open(&config)?;
+    Ok((config, store))
+}
+
+/// Now, as the store has it.
+pub(super) fn now_ms() -> i64 {
+    millis(SystemTime::now())
+}

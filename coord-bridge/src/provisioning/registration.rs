@@ -1,0 +1,476 @@
+//! One registration, from token to key.
+//!
+//! ```text
+//! token -> limits -> request -> owner -> [write ahead] -> end old keys -> ask -> [record] -> answer
+//! ```
+//!
+//! What is in brackets is on the disk before the next step. Whatever ends the bridge between two
+//! steps, the row that was written ahead says that there may be a key, and which.
+//!
+//! Does: goes on to the end once it has begun, also when the client has gone: the key is kept for
+//! its next try.
+//! Does not: retry; the client does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::audit::Entry;
+use super::clock::{date, span};
+use super::refusal::Refusal;
+use super::request::Request;
+use super::settings::Replace;
+use super::tokens::{FILE_TOKEN, ensure_file_token, is_from_its_sources};
+use super::{Caller, Provisioning, REPLY_TIME, id, timestamp};
+use crate::headscale::{FailureKind, IssuedKey, KeyId, NewKey, NodeId, Secret, UserId};
+use crate::store::keys::{Key, KeyState};
+use crate::store::machines::{Machine, State};
+use crate::store::tokens::Token;
+use crate::store::{Session, StoreError, events, keys, machines, tokens};
+
+/// Time in which a key that was asked for may still be on its way to its row. Longer than a
+/// registration takes.
+const IN_FLIGHT_TIME: Duration = Duration::from_secs(15);
+
+/// Time after which a client tries again that finds its machine being registered.
+const UNDER_WAY_TIME: Duration = Duration::from_secs(5);
+
+/// What a machine is given.
+#[derive(Debug)]
+pub struct Registered {
+    /// Its key.
+    pub key: Secret,
+    /// Where it logs in.
+    pub login_server: String,
+    /// Its name, as it was taken.
+    pub hostname: String,
+    /// Id of its record.
+    pub machine_id: String,
+    /// When the key ends, RFC 3339.
+    pub expires_at: String,
+    /// The region.
+    pub region_id: u64,
+    /// Where it finds the map.
+    pub map_url: Option<String>,
+    /// Node of the registration that this one took the place of.
+    pub replaces_node: Option<String>,
+}
+
+/// A registration that may go on.
+#[derive(Clone, Debug)]
+struct Begun {
+    machine: Machine,
+    key: Key,
+    /// Keys that must not be valid besides.
+    to_end: Vec<Key>,
+    /// Node of the registration before.
+    old_node: Option<String>,
+}
+
+/// What is written ahead.
+enum Ahead {
+    Begun(Box<Begun>),
+    /// There is a key, which may be in memory.
+    Repeat(Box<Begun>),
+    UnderWay,
+    QuotaUsedUp,
+    TokenEnded,
+}
+
+/// What is wanted, in the terms of the store.
+#[derive(Clone)]
+struct Wanted {
+    token: Token,
+    request: Request,
+    remote_ip: String,
+    user: UserId,
+    now_ms: i64,
+    expires_ms: i64,
+    /// Make another key, also where there is one.
+    renew: bool,
+}
+
+impl Provisioning {
+    /// Registers a machine.
+    ///
+    /// Dropping the future does not take it back.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`], within a bounded time.
+    pub async fn register(
+        self: &Arc<Self>,
+        caller: Caller,
+        body: Vec<u8>,
+    ) -> Result<Registered, Refusal> {
+        let this = Arc::clone(self);
+        let registration = tokio::spawn(async move {
+            let mut entry = this.audit.entry("register", &caller);
+            let done = this.try_to_register(&caller, &body, &mut entry).await;
+            this.audit.close(entry, &done.as_ref().map(|_| ())).await;
+            done
+        });
+        match tokio::time::timeout(REPLY_TIME, registration).await {
+            Ok(Ok(done)) => done,
+            Ok(Err(error)) => {
+                tracing::error!(%error, "a registration ended by a fault of ours");
+                Err(Refusal::Internal)
+            }
+            Err(_) => Err(Refusal::TooSlow),
+        }
+    }
+
+    async fn try_to_register(
+        &self,
+        caller: &Caller,
+        body: &[u8],
+        entry: &mut Entry,
+    ) -> Result<Registered, Refusal> {
+        let token = self.authenticate(caller, entry).await?;
+        if !is_from_its_sources(&token, caller) {
+            return Err(Refusal::Source);
+        }
+        let now = self.clock.elapsed();
+        self.held(&self.limits)
+            .admit(caller.address, &token.name, now)
+            .map_err(Refusal::TooMany)?;
+        let request = Request::read(body)?;
+        entry.event.hostname = Some(request.hostname.clone());
+        let user = self.user().await?;
+        let begun = match self.write_ahead(caller, token.clone(), request, user.clone()).await? {
+            (begun, Some(key)) => return Ok(self.registered(&begun, key, entry)),
+            (begun, None) => begun,
+        };
+        entry.event.machine = Some(begun.machine.id.clone());
+        if let Err(refusal) = self.make_way(&begun, &user).await {
+            // Nobody was asked for it.
+            self.settle(&begun.key, KeyState::Void).await;
+            return Err(refusal);
+        }
+        let issued = self.ask(&begun, &user, &token).await?;
+        entry.event.key_id = Some(issued.id.0.clone());
+        self.record(&begun, &issued, entry).await?;
+        self.keep_fresh(begun.key.id.clone(), issued.secret.clone());
+        Ok(self.registered(&begun, issued.secret, entry))
+    }
+
+    /// Writes down that a key is going to be asked for. Where the machine has one that may be
+    /// told again, gives that instead.
+    async fn write_ahead(
+        &self,
+        caller: &Caller,
+        token: Token,
+        request: Request,
+        user: UserId,
+    ) -> Result<(Begun, Option<Secret>), Refusal> {
+        let now_ms = self.now_ms();
+        let mut wanted = Wanted {
+            token,
+            request,
+            remote_ip: caller.address.to_string(),
+            user,
+            now_ms,
+            expires_ms: now_ms.saturating_add(span(self.settings.key_expiry)),
+            renew: false,
+        };
+        loop {
+            let work = wanted.clone();
+            let ahead = self.store.write(move |session| begin(session, &work)).await;
+            match ahead.map_err(|error| self.store_fails(&error))? {
+                Ahead::Begun(begun) => return Ok((*begun, None)),
+                Ahead::Repeat(begun) => match self.fresh(&begun.key.id) {
+                    Some(key) => return Ok((*begun, Some(key))),
+                    None => wanted.renew = true,
+                },
+                Ahead::UnderWay => return Err(Refusal::UnderWay(UNDER_WAY_TIME)),
+                Ahead::QuotaUsedUp => return Err(Refusal::Quota),
+                Ahead::TokenEnded => return Err(Refusal::Unauthorized),
+            }
+        }
+    }
+
+    /// Ends the keys that the machine has from before, and its old node if that is wanted.
+    async fn make_way(&self, begun: &Begun, user: &UserId) -> Result<(), Refusal> {
+        for key in &begun.to_end {
+            self.end_key(key)
+                .await
+                .map_err(|kind| Refusal::of_headscale(kind, Refusal::KeyFailed))?;
+        }
+        if let (Replace::OfflineOnly, Some(node)) = (self.settings.replace, &begun.old_node) {
+            let node = NodeId(node.clone());
+            if let Err(failure) = self.delete_if_offline(&node).await {
+                tracing::warn!(node = node.0, user = user.0, %failure, "the old node stays");
+            }
+        }
+        Ok(())
+    }
+
+    async fn delete_if_offline(&self, node: &NodeId) -> Result<(), crate::headscale::Failure> {
+        let nodes = self.call(self.headscale.nodes()).await?;
+        if nodes.iter().any(|it| it.id == *node && !it.online) {
+            self.call(self.headscale.delete_node(node)).await?;
+            tracing::info!(node = node.0, "the old node of a machine is deleted");
+        }
+        Ok(())
+    }
+
+    async fn ask(&self, begun: &Begun, user: &UserId, token: &Token) -> Result<IssuedKey, Refusal> {
+        let wanted = NewKey {
+            user: user.clone(),
+            ephemeral: token.profile.is_ephemeral(),
+            expiration: date(begun.key.expires_ms),
+            tags: token.tags.clone(),
+        };
+        let failure = match self.call(self.headscale.create_key(&wanted)).await {
+            Ok(issued) => return Ok(issued),
+            Err(failure) => failure,
+        };
+        tracing::warn!(machine = begun.machine.id, %failure, "no key");
+        let state = match failure.kind {
+            // Whether Headscale has made a key nobody knows.
+            FailureKind::Unreachable | FailureKind::Faulty | FailureKind::Unintelligible => {
+                KeyState::Lost
+            }
+            FailureKind::Paused | FailureKind::Unauthorized | FailureKind::Refused => {
+                KeyState::Void
+            }
+        };
+        self.settle(&begun.key, state).await;
+        if failure.kind == FailureKind::Refused {
+            // Perhaps the owner is gone.
+            *self.held(&self.user) = None;
+        }
+        Err(Refusal::of_headscale(failure.kind, Refusal::KeyFailed))
+    }
+
+    /// Writes down the number of the key, and with it the row of the audit. A key that cannot be
+    /// written down is ended.
+    async fn record(
+        &self,
+        begun: &Begun,
+        issued: &IssuedKey,
+        entry: &mut Entry,
+    ) -> Result<(), Refusal> {
+        let (row, number) = (begun.key.id.clone(), issued.id.0.clone());
+        let mut event = entry.event.clone();
+        "ok".clone_into(&mut event.outcome);
+        let recorded = self.store.write(move |session| {
+            keys::settle(session, &row, KeyState::Issued, Some(&number))?;
+            events::insert(session, &event)
+        });
+        let Err(error) = recorded.await else {
+            entry.is_stored = true;
+            return Ok(());
+        };
+        let refusal = self.store_fails(&error);
+        let user = UserId(begun.key.user_id.clone());
+        // If this fails too, the row that was written ahead leads to the key.
+        if let Err(failure) = self.call(self.headscale.expire_key(&user, &issued.id)).await {
+            tracing::warn!(key_id = issued.id.0, %failure, "a key cannot be ended now");
+        }
+        Err(refusal)
+    }
+
+    /// Ends a key that must not be valid any more, wherever it is.
+    ///
+    /// # Errors
+    ///
+    /// How Headscale failed; or [`FailureKind::Paused`] where the store did.
+    pub(super) async fn end_key(&self, key: &Key) -> Result<(), FailureKind> {
+        let user = UserId(key.user_id.clone());
+        let number = match &key.key_id {
+            Some(number) => Some(KeyId(number.clone())),
+            None => self.find_lost(key).await?,
+        };
+        let state = match &number {
+            Some(number) => {
+                let ended = self.call(self.headscale.expire_key(&user, number)).await;
+                ended.map_err(|failure| {
+                    tracing::warn!(key_id = number.0, %failure, "a key cannot be ended now");
+                    failure.kind
+                })?;
+                KeyState::Expired
+            }
+            None => KeyState::Void,
+        };
+        let row = key.id.clone();
+        let number = number.map(|number| number.0);
+        let written = self
+            .store
+            .write(move |session| keys::settle(session, &row, state, number.as_deref()))
+            .await;
+        written.map_err(|error| {
+            self.store_fails(&error);
+            FailureKind::Paused
+        })
+    }
+
+    /// The number of a key whose answer was lost, if Headscale has made it: no other ends at that
+    /// second, and none that we know is meant.
+    async fn find_lost(&self, key: &Key) -> Result<Option<KeyId>, FailureKind> {
+        let user = UserId(key.user_id.clone());
+        let listed = self.call(self.headscale.keys(&user)).await.map_err(|failure| {
+            tracing::warn!(%failure, "a key that was asked for cannot be looked for now");
+            failure.kind
+        })?;
+        let expires_ms = key.expires_ms;
+        let known = self.store.read(move |session| keys::known_numbers(session, expires_ms - 1));
+        let known = known.await.map_err(|error| {
+            self.store_fails(&error);
+            FailureKind::Paused
+        })?;
+        Ok(super::reconcile::lost_key(key, &listed, &known))
+    }
+
+    async fn settle(&self, key: &Key, state: KeyState) {
+        let row = key.id.clone();
+        let settled = self.store.write(move |session| keys::settle(session, &row, state, None));
+        if let Err(error) = settled.await {
+            // It stays as it was written ahead, and is looked for.
+            self.store_fails(&error);
+        }
+    }
+
+    fn registered(&self, begun: &Begun, key: Secret, entry: &mut Entry) -> Registered {
+        entry.event.machine = Some(begun.machine.id.clone());
+        entry.event.key_id = entry.event.key_id.take().or_else(|| begun.key.key_id.clone());
+        Registered {
+            key,
+            login_server: self.settings.login_server.clone(),
+            hostname: begun.machine.hostname.clone(),
+            machine_id: begun.machine.id.clone(),
+            expires_at: timestamp::write(begun.key.expires_ms),
+            region_id: self.settings.region_id,
+            map_url: self.settings.map_url.clone(),
+            replaces_node: begun.old_node.clone(),
+        }
+    }
+}
+
+/// Finds the machine or makes its record, and writes the key that is to be asked for.
+fn begin(session: &mut dyn Session, wanted: &Wanted) -> Result<Ahead, StoreError> {
+    if wanted.token.name == FILE_TOKEN {
+        ensure_file_token(session, wanted.now_ms)?;
+    }
+    // As it is now: a command may have changed it since it was shown.
+    let Some(token) = tokens::by_name(session, &wanted.token.name)? else {
+        return Ok(Ahead::TokenEnded);
+    };
+    let is_over = token.expires_ms.is_some_and(|end| end <= wanted.now_ms);
+    if is_over || token.revoked_ms.is_some() {
+        return Ok(Ahead::TokenEnded);
+    }
+    let live = find(session, wanted)?;
+    let old_keys = match &live {
+        Some(machine) => keys::of_machine(session, &machine.id)?,
+        None => Vec::new(),
+    };
+    let is_under_way = |key: &Key| key.state == KeyState::Asked && is_in_flight(key, wanted.now_ms);
+    if old_keys.iter().any(is_under_way) {
+        return Ok(Ahead::UnderWay);
+    }
+    if let Some(machine) = &live
+        && machine.state == State::Pending
+        && !wanted.renew
+        && let Some(key) = old_keys.iter().rfind(|key| key.state == KeyState::Issued)
+        && key.expires_ms > wanted.now_ms
+    {
+        let (machine, key) = (machine.clone(), key.clone());
+        let begun = Begun { machine, key, to_end: Vec::new(), old_node: None };
+        return Ok(Ahead::Repeat(Box::new(begun)));
+    }
+    let (machine, old_node) = match live {
+        // Its first try has not led anywhere yet: it is the same registration.
+        Some(machine) if machine.state == State::Pending => (machine, None),
+        live => {
+            if token.quota.is_some_and(|quota| token.uses >= quota) {
+                return Ok(Ahead::QuotaUsedUp);
+            }
+            tokens::count_use(session, &token.name, wanted.now_ms)?;
+            renewed(session, wanted, live)?
+        }
+    };
+    let mut key = Key {
+        id: id::new(wanted.now_ms),
+        machine: Some(machine.id.clone()),
+        user_id: wanted.user.0.clone(),
+        key_id: None,
+        state: KeyState::Asked,
+        asked_ms: wanted.now_ms,
+        expires_ms: wanted.expires_ms,
+    };
+    keys::ask(session, &mut key)?;
+    let to_end = old_keys.into_iter().filter(|key| key.state.may_be_valid()).collect();
+    Ok(Ahead::Begun(Box::new(Begun { machine, key, to_end, old_node })))
+}
+
+/// The live record of the machine: by what it calls itself, or by the id that it was given.
+fn find(session: &mut dyn Session, wanted: &Wanted) -> Result<Option<Machine>, StoreError> {
+    if let Some(given) = &wanted.request.machine_id
+        && let Some(machine) = machines::by_id(session, given)?
+        && machine.token == wanted.token.name
+        && machine.state.is_live()
+    {
+        return Ok(Some(machine));
+    }
+    machines::live_by_identity(session, &identity(wanted))
+}
+
+/// A new record, in the place of the one that the machine has.
+fn renewed(
+    session: &mut dyn Session,
+    wanted: &Wanted,
+    live: Option<Machine>,
+) -> Result<(Machine, Option<String>), StoreError> {
+    let mut machine = Machine {
+        id: id::new(wanted.now_ms),
+        identity: live.as_ref().map_or_else(|| identity(wanted), |old| old.identity.clone()),
+        hostname: wanted.request.hostname.clone(),
+        mac: wanted.request.mac.clone(),
+        token: wanted.token.name.clone(),
+        remote_ip: wanted.remote_ip.clone(),
+        state: State::Pending,
+        registered_ms: wanted.now_ms,
+        changed_ms: wanted.now_ms,
+        node_id: None,
+        machine_key: None,
+        tailscale_ip: String::new(),
+        last_seen_ms: None,
+        replaces: None,
+    };
+    let mut old_node = None;
+    if let Some(mut old) = live {
+        let before = old.state;
+        (old.state, old.changed_ms) = (State::Replaced, wanted.now_ms);
+        machines::update(session, &old, before)?;
+        old_node.clone_from(&old.node_id);
+        machine.replaces = Some(old.id);
+    }
+    machines::insert(session, &machine)?;
+    Ok((machine, old_node))
+}
+
+/// What makes it the same machine. The token is part of it: whoever has another one must not be
+/// able to end this machine's key.
+fn identity(wanted: &Wanted) -> String {
+    let token = &wanted.token.name;
+    match &wanted.request.machine_id {
+        Some(id) => format!("{token} id {id}"),
+        None => format!("{token} host {}", wanted.request.hostname),
+    }
+}
+
+/// Whether a key that was asked for may be on its way to its row. A clock that was set back does
+/// not make it so for long.
+pub(super) fn is_in_flight(key: &Key, now_ms: i64) -> bool {
+    now_ms.abs_diff(key.asked_ms) < span(IN_FLIGHT_TIME).unsigned_abs()
+}
+
+impl KeyState {
+    /// Whether a key in this state can be valid.
+    pub(super) const fn may_be_valid(self) -> bool {
+        match self {
+            Self::Asked | Self::Lost | Self::Issued => true,
+            Self::Used | Self::Expired | Self::Void => false,
+        }
+    }
+}

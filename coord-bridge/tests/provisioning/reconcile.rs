@@ -1,0 +1,163 @@
+//! What became of machines and keys.
+
+use std::time::{Duration, SystemTime};
+
+use coord_bridge::headscale::{FailureKind, KeyId};
+use coord_bridge::provisioning::reconcile::MAX_ENDED;
+use coord_bridge::store::events;
+use coord_bridge::store::keys::KeyState;
+use coord_bridge::store::machines::State;
+
+use crate::bench::Bench;
+use crate::headscale::Mood;
+use crate::postgres_server;
+
+const ROUND: Duration = Duration::from_secs(30);
+
+/// W20, O3.2: a machine's way, from its key to its end.
+#[tokio::test]
+async fn a_machine_is_followed_from_its_key_to_its_end() {
+    for location in [None, postgres_server::database()].into_iter().take(2) {
+        let bench = Bench::at(location, |_| {});
+        let machine = bench.register("one").await.unwrap();
+        let state = async || bench.machine(&machine.machine_id).await.state;
+        bench.advance_and_reconcile(ROUND).await;
+        assert_eq!(state().await, State::Pending);
+
+        let node = bench.headscale.join(machine.key.reveal(), "one");
+        bench.advance_and_reconcile(ROUND).await;
+        let seen = bench.machine(&machine.machine_id).await;
+        assert_eq!(seen.state, State::Online);
+        assert_eq!(seen.tailscale_ip, "100.64.0.1", "the IPv4 address");
+        assert_eq!(seen.node_id.as_ref(), Some(&node));
+        assert_eq!(bench.keys().await[0].state, KeyState::Used);
+
+        let now = coord_bridge::provisioning::clock::Clock::now(&*bench.clock);
+        bench.headscale.change_node(&node, |it| (it.online, it.last_seen) = (false, Some(now)));
+        bench.advance_and_reconcile(ROUND).await;
+        assert_eq!(state().await, State::Joined);
+        // After a restart of Headscale a node may show another key, or none.
+        bench.headscale.change_node(&node, |it| it.key = Some(KeyId("99".to_owned())));
+        bench.advance_and_reconcile(bench.settings.stale_after).await;
+        assert_eq!(state().await, State::Stale);
+        bench.headscale.change_node(&node, |it| (it.online, it.key) = (true, None));
+        bench.advance_and_reconcile(ROUND).await;
+        assert_eq!(state().await, State::Online);
+        bench.headscale.remove_node(&node);
+        bench.advance_and_reconcile(ROUND).await;
+        assert_eq!(state().await, State::Deleted);
+
+        let rows = bench.store.read(|session| events::newest(session, 100)).await.unwrap();
+        let mut way: Vec<String> =
+            rows.into_iter().filter(|it| it.kind == "machine").map(|it| it.outcome).collect();
+        way.reverse();
+        assert_eq!(way, ["online", "joined", "stale", "online", "deleted"]);
+
+        bench.advance_and_reconcile(bench.settings.record_ttl + ROUND).await;
+        assert!(bench.machines().await.is_empty(), "what is over goes after its time");
+        assert!(bench.keys().await.is_empty());
+    }
+}
+
+/// O3.3: pending, then expired; and the machine can come again.
+#[tokio::test]
+async fn a_key_that_nobody_used_ends_with_its_registration() {
+    let bench = Bench::new();
+    let machine = bench.register("one").await.unwrap();
+    bench.advance_and_reconcile(Duration::from_secs(3_590)).await;
+    assert_eq!(bench.machine(&machine.machine_id).await.state, State::Pending);
+    bench.advance_and_reconcile(ROUND).await;
+    assert_eq!(bench.machine(&machine.machine_id).await.state, State::Expired);
+    assert_eq!(bench.keys().await[0].state, KeyState::Expired);
+    let again = bench.register("one").await.unwrap();
+    assert_ne!(again.machine_id, machine.machine_id);
+    assert_ne!(again.key.reveal(), machine.key.reveal());
+}
+
+/// A machine that joined within the last second of its key.
+#[tokio::test]
+async fn a_machine_that_joined_late_is_found() {
+    let bench = Bench::new();
+    let machine = bench.register("one").await.unwrap();
+    bench.headscale.join(machine.key.reveal(), "one");
+    bench.advance_and_reconcile(Duration::from_secs(7_200)).await;
+    assert_eq!(bench.machine(&machine.machine_id).await.state, State::Online);
+}
+
+/// Nothing is taken for gone because Headscale does not answer, and `/ready` says why.
+#[tokio::test]
+async fn a_headscale_that_is_away_changes_nothing() {
+    let bench = Bench::new();
+    assert!(!bench.provisioning.findings().await.is_empty(), "not before it was asked");
+    let machine = bench.register("one").await.unwrap();
+    bench.headscale.join(machine.key.reveal(), "one");
+    bench.advance_and_reconcile(ROUND).await;
+    assert_eq!(bench.provisioning.findings().await, Vec::<String>::new());
+    for kind in [FailureKind::Unreachable, FailureKind::Unauthorized, FailureKind::Unintelligible] {
+        bench.headscale.set_all(Mood::Fails(kind));
+        bench.advance_and_reconcile(ROUND).await;
+        assert_eq!(bench.provisioning.findings().await, [kind.to_string()]);
+        bench.headscale.set_all(Mood::Well);
+        bench.headscale.set("nodes", Mood::Fails(kind));
+        bench.advance_and_reconcile(ROUND).await;
+        assert_eq!(bench.provisioning.findings().await, [kind.to_string()]);
+        assert_eq!(bench.machine(&machine.machine_id).await.state, State::Online);
+        bench.headscale.set("nodes", Mood::Well);
+    }
+    bench.advance_and_reconcile(ROUND).await;
+    assert_eq!(bench.provisioning.findings().await, Vec::<String>::new(), "and it recovers");
+}
+
+/// O8.5, and W3 for the token.
+#[tokio::test]
+async fn what_is_missing_here_is_a_finding() {
+    let bench = Bench::new();
+    bench.provisioning.reconcile().await;
+    std::fs::write(&bench.settings.token_file, "").unwrap();
+    std::fs::rename(bench.folder.path().join("bridge.sqlite"), bench.folder.path().join("x"))
+        .unwrap();
+    let findings = bench.provisioning.findings().await.join("; ");
+    assert!(findings.contains("store") && findings.contains("token"), "{findings}");
+    assert_eq!(bench.register("one").await.unwrap_err().status(), 503);
+}
+
+/// W4: made if they are missing, left if they are there, however often.
+#[tokio::test]
+async fn both_users_are_there_after_the_first_round() {
+    let mut bench = Bench::new();
+    for _ in 0..3 {
+        bench.provisioning.reconcile().await;
+        bench.restart();
+    }
+    let mut users = bench.headscale.users();
+    users.sort();
+    assert_eq!(users, ["admin", "sovran-deploy"]);
+}
+
+/// A round is few calls, however much there is to do.
+#[tokio::test]
+async fn a_round_is_bounded() {
+    let bench = Bench::with(|settings| settings.rate.burst = 1_000);
+    for n in 0..MAX_ENDED + 8 {
+        bench.headscale.set("create_key", Mood::Loses(FailureKind::Faulty));
+        bench.register(&format!("lost{n}")).await.unwrap_err();
+        bench.headscale.set("create_key", Mood::Well);
+        bench.register(&format!("m{n}")).await.unwrap();
+    }
+    let before = (bench.headscale.calls("nodes"), bench.headscale.calls("keys"));
+    bench.advance_and_reconcile(ROUND).await;
+    let after = (bench.headscale.calls("nodes"), bench.headscale.calls("keys"));
+    assert_eq!((after.0 - before.0, after.1 - before.1), (1, 1));
+    bench.assert_no_unknown_key("after a round").await;
+    assert_eq!(bench.headscale.valid_keys().len(), MAX_ENDED + 8);
+    bench.advance_and_reconcile(ROUND).await;
+    let idle = (bench.headscale.calls("nodes"), bench.headscale.calls("keys"));
+    assert_eq!(idle, (after.0 + 1, after.1), "nothing is lost, so no keys are listed");
+}
+
+#[test]
+fn dates_from_before_1970_do_no_harm() {
+    use coord_bridge::provisioning::clock::{date, millis};
+    assert_eq!(millis(SystemTime::UNIX_EPOCH - Duration::from_secs(9)), 0);
+    assert_eq!(date(-5), SystemTime::UNIX_EPOCH);
+}
