@@ -5,8 +5,10 @@
 //! Does not: know how a map is served.
 
 mod dev;
+mod keys;
 mod machines;
 mod map;
+mod registration;
 mod serve;
 mod store;
 mod table;
@@ -18,10 +20,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use derp_relay::settings::Span;
 use derp_relay::{relay, socket};
 
 use crate::bridge::{Addresses, StartError};
-use crate::config::{ConfigError, Keys};
+use crate::config::{ConfigError, Keys, NoCredentials};
+use crate::headscale::SetupError;
+use crate::provisioning;
+use crate::provisioning::administration::AdministrationError;
 use crate::provisioning::tokens::TokenError;
 use crate::published::Format;
 use crate::store::StoreError;
@@ -51,9 +57,12 @@ enum Command {
     /// Makes, lists and ends enrollment tokens.
     #[command(subcommand)]
     Token(token::TokenCommand),
-    /// Lists machines that have registered.
+    /// Lists machines that have registered, and ends them.
     #[command(subcommand)]
     Machines(machines::MachinesCommand),
+    /// Makes and ends pre-auth keys.
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
     /// Copies what the bridge remembers into a new file, while it runs.
     Backup {
         #[command(flatten)]
@@ -96,6 +105,21 @@ pub enum ExitError {
     /// Nobody can register, so there is no token.
     #[error("login_server: missing; write the URL that machines log in at")]
     LoginServer,
+    /// There is nobody to register with.
+    #[error("headscale.url, headscale.socket: missing; say where Headscale is")]
+    NoHeadscale,
+    /// The Headscale.
+    #[error(transparent)]
+    Headscale(#[from] SetupError),
+    /// Registration does not start.
+    #[error(transparent)]
+    Provisioning(#[from] provisioning::StartError),
+    /// A machine or a key.
+    #[error(transparent)]
+    Administration(#[from] AdministrationError),
+    /// A key that would end too soon or too late.
+    #[error("--expiry {0}: out of bounds; from 1m to 7d")]
+    KeyExpiry(Span),
     /// A token.
     #[error(transparent)]
     Token(#[from] TokenError),
@@ -111,6 +135,9 @@ pub enum ExitError {
         #[source]
         source: io::Error,
     },
+    /// The same, among the credentials of a unit.
+    #[error("store_password_file: {0}")]
+    NoCredentials(#[from] NoCredentials),
     /// The backup.
     #[error(transparent)]
     Backup(#[from] BackupError),
@@ -132,6 +159,7 @@ impl ExitError {
             | Self::Relay(relay::StartError::System(_))
             | Self::Output(_)
             | Self::Store(_)
+            | Self::Administration(_)
             | Self::Token(TokenError::Store(_) | TokenError::Random(_))
             | Self::Backup(_)
             | Self::SelfTest(_) => 1,
@@ -140,6 +168,11 @@ impl ExitError {
             | Self::Start(_)
             | Self::Relay(_)
             | Self::LoginServer
+            | Self::NoHeadscale
+            | Self::NoCredentials(_)
+            | Self::Headscale(_)
+            | Self::Provisioning(_)
+            | Self::KeyExpiry(_)
             | Self::Token(_)
             | Self::Password { .. }
             | Self::Addresses(_) => 2,
@@ -155,6 +188,7 @@ pub fn run() -> ExitCode {
         Command::Map { config, format } => map::run(config, format),
         Command::Token(command) => token::run(command),
         Command::Machines(command) => machines::run(command),
+        Command::Keys(command) => keys::run(command),
         Command::Backup { config, file } => {
             store::load(config).and_then(|(_, store)| Ok(backup::write(&store, &file)?))
         }

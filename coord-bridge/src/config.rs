@@ -5,7 +5,7 @@
 //! Does not: open a file other than the configuration, or a socket.
 //!
 //! ```text
-//! bridge.toml -> Keys --or--> Config { map, listeners, map_file, headscale, provisioning, store }
+//! bridge.toml -> Keys --or--> Config { map, listeners, map_file, registration }
 //! flags, variables -^
 //! ```
 
@@ -22,13 +22,10 @@ use derp::map::DerpMap;
 use derp_relay::config::{Faults, Log};
 use derp_relay::settings::{self, Listen};
 
-use crate::provisioning::Settings;
-use crate::store::Location;
-
 pub use derp_relay::config::ConfigError;
 pub use headscale::{HeadscaleConfig, HeadscaleKeys, Reach};
 pub use keys::{Keys, NodeKeys, RegionKeys, VARIABLE_PREFIX};
-pub use provisioning::{DEFAULT_STATE_DIR, ProvisioningKeys, ReplaceKey};
+pub use provisioning::{DEFAULT_STATE_DIR, ProvisioningKeys, Registration, ReplaceKey};
 pub use region::{DEFAULT_REGION_CODE, DEFAULT_REGION_ID, DEFAULT_REGION_NAME, OWN_REGION_IDS};
 pub use secret_file::{CREDENTIALS_VARIABLE, NoCredentials, ParseSecretFileError, SecretFile};
 
@@ -50,14 +47,8 @@ pub struct Config {
     pub provisioning_listen: Vec<SocketAddr>,
     /// The map, without faults.
     pub map: DerpMap,
-    /// Whom machines register with, if anybody.
-    pub headscale: Option<HeadscaleConfig>,
-    /// What registration is to do; `None` where it is not said where machines log in.
-    pub provisioning: Option<Settings>,
-    /// Where the bridge keeps what it remembers.
-    pub store: Location,
-    /// File with the password for that.
-    pub store_password_file: Option<PathBuf>,
+    /// Registration of machines.
+    pub registration: Registration,
 }
 
 impl Config {
@@ -102,11 +93,8 @@ impl Config {
     /// [`ConfigError::Faults`] with everything that is wrong.
     pub fn new(keys: Keys) -> Result<Self, ConfigError> {
         let mut faults = Vec::new();
-        let region_id = keys.region.id.unwrap_or(DEFAULT_REGION_ID);
-        let provisioning = provisioning::settings(&keys, region_id, &mut faults);
-        let store = provisioning::store(&keys, &mut faults);
+        let registration = Registration::new(&keys, &mut faults);
         let map = region::map(keys.region, &mut faults);
-        let headscale = headscale::headscale(keys.headscale, &mut faults);
         let config = Self {
             map_listen: Listen::addresses(keys.map_listen.as_deref(), &[DEFAULT_MAP_LISTEN]),
             map_file: keys.map_file,
@@ -115,10 +103,7 @@ impl Config {
                 &[DEFAULT_PROVISIONING_LISTEN],
             ),
             map,
-            headscale,
-            provisioning,
-            store,
-            store_password_file: keys.store_password_file,
+            registration,
         };
         if config.map_listen.is_empty() && config.map_file.is_none() {
             faults.push(

@@ -10,13 +10,16 @@ use derp_relay::cli::{
     DEV_DERP_PORT, DEV_HTTP_PORT, DEV_METRICS_PORT, DEV_STUN_PORT, Signal, Signals, ready_line,
     state_folder,
 };
-use derp_relay::config::{LogFormat, LogLevel};
+use derp_relay::config::{Faults, LogFormat, LogLevel};
 use derp_relay::{AccessConfig, Relay, logging, relay};
 
 use self::briefing::Briefing;
-use super::{ExitError, raise_descriptor_limit, ready_fields, say, tell_systemd};
+use super::{ExitError, raise_descriptor_limit, ready_fields, registration, say, tell_systemd};
 use crate::bridge::{Bridge, Listeners};
-use crate::config::{DEFAULT_MAP_LISTEN, DEFAULT_PROVISIONING_LISTEN, DEFAULT_REGION_ID};
+use crate::config::{
+    ConfigError, DEFAULT_MAP_LISTEN, DEFAULT_PROVISIONING_LISTEN, DEFAULT_REGION_ID, HeadscaleKeys,
+    Keys, Registration, SecretFile,
+};
 use crate::self_test::{self, Subject};
 
 /// Name of the region's node.
@@ -56,6 +59,14 @@ pub(super) struct DevArguments {
     /// `~/.local/state/coord-bridge`.
     #[arg(long, value_name = "FOLDER")]
     state_dir: Option<PathBuf>,
+
+    /// Where Headscale's API is, and where machines log in. Without it `/register` answers 503.
+    #[arg(long, value_name = "URL", requires = "headscale_api_key_file")]
+    headscale_url: Option<String>,
+
+    /// File with an API key of `headscale apikeys create`.
+    #[arg(long, value_name = "FILE", requires = "headscale_url")]
+    headscale_api_key_file: Option<SecretFile>,
 }
 
 /// Why no map can say where the relay is.
@@ -86,12 +97,14 @@ pub(super) fn run(arguments: &DevArguments) -> Result<(), ExitError> {
     check_addresses(arguments)?;
     raise_descriptor_limit();
     let folder = arguments.state_dir.clone().unwrap_or_else(|| state_folder("coord-bridge"));
+    let registration = registration_of(arguments, &folder)?;
     // All that can be refused comes before anything is written.
     let listeners = Listeners::open(&[arguments.map_listen], &[arguments.provisioning_listen])?;
     let relay = start_relay(arguments, &folder)?;
     let map = map(&relay);
     let map_file = std::path::absolute(folder.join(MAP_FILE))?;
-    let bridge = Bridge::start(listeners, map, Some(map_file.clone()), None)?;
+    let provisioning = registration.as_ref().map(registration::start).transpose()?.flatten();
+    let bridge = Bridge::start(listeners, map, Some(map_file.clone()), provisioning)?;
     let edition = bridge.edition();
     let briefing = Briefing {
         relay: relay.addresses(),
@@ -99,6 +112,7 @@ pub(super) fn run(arguments: &DevArguments) -> Result<(), ExitError> {
         pin: &relay.certificate_pin().unwrap_or_default(),
         edition: &edition,
         map_file: &map_file,
+        token_file: token_file(registration.as_ref()),
     };
     say(briefing.to_string().as_bytes())?;
 
@@ -156,6 +170,35 @@ fn start_relay(arguments: &DevArguments, folder: &Path) -> Result<Relay, relay::
         .key_file(folder.join("derp.key"))
         .access(AccessConfig::Open)
         .start()
+}
+
+/// Registration with the Headscale that the flags name, if they do.
+fn registration_of(
+    arguments: &DevArguments,
+    folder: &Path,
+) -> Result<Option<Registration>, ConfigError> {
+    let Some(url) = arguments.headscale_url.clone() else { return Ok(None) };
+    let keys = Keys {
+        state_dir: Some(folder.to_owned()),
+        login_server: Some(url.clone()),
+        headscale: HeadscaleKeys {
+            url: Some(url),
+            api_key_file: arguments.headscale_api_key_file.clone(),
+            ..HeadscaleKeys::default()
+        },
+        ..Keys::default()
+    };
+    let mut faults = Vec::new();
+    let registration = Registration::new(&keys, &mut faults);
+    if faults.is_empty() {
+        Ok(Some(registration))
+    } else {
+        Err(ConfigError::Faults(Faults(faults)))
+    }
+}
+
+fn token_file(registration: Option<&Registration>) -> Option<&Path> {
+    Some(registration?.settings.as_ref()?.token_file.as_path())
 }
 
 /// The map by which clients on this host find `relay`.

@@ -1,9 +1,10 @@
-//! `machines`: lists registrations, while the bridge runs, and writes them for the provisioner
-//! before this one.
+//! `machines`: lists registrations, ends them, and writes them for the provisioner before this
+//! one; all of it while the bridge runs.
 
 use clap::Subcommand;
 use serde_json::json;
 
+use super::registration::with;
 use super::store::load;
 use super::{ConfigArguments, ExitError, say, table};
 use crate::provisioning::{legacy, timestamp};
@@ -21,6 +22,20 @@ pub(super) enum MachinesCommand {
     },
     /// Prints `machines.json` as the provisioner before this one reads it.
     Export(ConfigArguments),
+    /// Deletes a machine: its node goes, and its keys end.
+    Delete {
+        #[command(flatten)]
+        config: ConfigArguments,
+        /// Its id in the list.
+        id: String,
+    },
+    /// Logs a machine out: its node stays, and its keys end.
+    Expire {
+        #[command(flatten)]
+        config: ConfigArguments,
+        /// Its id in the list.
+        id: String,
+    },
 }
 
 pub(super) fn run(command: MachinesCommand) -> Result<(), ExitError> {
@@ -33,6 +48,16 @@ pub(super) fn run(command: MachinesCommand) -> Result<(), ExitError> {
         MachinesCommand::Export(config) => {
             let (_, store) = load(config)?;
             say(legacy::export(&store.read_now(all)?).as_bytes())
+        }
+        MachinesCommand::Delete { config, id } => {
+            let node =
+                with(config, async |provisioning| Ok(provisioning.delete_machine(&id).await?))?;
+            let had = if node.is_some() { "; its node is gone from Headscale" } else { "" };
+            say(format!("deleted {id}{had}\n").as_bytes())
+        }
+        MachinesCommand::Expire { config, id } => {
+            with(config, async |provisioning| Ok(provisioning.expire_machine(&id).await?))?;
+            say(format!("logged out {id}\n").as_bytes())
         }
     }
 }

@@ -1,10 +1,13 @@
-//! `serve`: publishes the map until it is told to stop.
+//! `serve`: publishes the map and registers machines until it is told to stop.
 
 use derp::map::DerpMap;
 use derp_relay::cli::{Signal, Signals};
 use derp_relay::logging;
 
-use super::{ConfigArguments, ExitError, raise_descriptor_limit, ready_fields, say, tell_systemd};
+use super::{
+    ConfigArguments, ExitError, raise_descriptor_limit, ready_fields, registration, say,
+    tell_systemd,
+};
 use crate::bridge::{Bridge, Change, Listeners};
 use crate::config::{Config, OWN_REGION_IDS};
 
@@ -16,7 +19,9 @@ pub(super) fn run(arguments: &ConfigArguments) -> Result<(), ExitError> {
     warn_of(&config.map);
     raise_descriptor_limit();
     let listeners = Listeners::open(&config.map_listen, &config.provisioning_listen)?;
-    let bridge = Bridge::start(listeners, config.map.clone(), config.map_file.clone(), None)?;
+    let provisioning = registration::start(&config.registration)?;
+    let map_file = config.map_file.clone();
+    let bridge = Bridge::start(listeners, config.map.clone(), map_file, provisioning)?;
     say(format!("ready {}\n", ready_fields(bridge.addresses())).as_bytes())?;
     tell_systemd();
     loop {
@@ -64,6 +69,7 @@ fn keys_that_wait(old: &Config, new: &Config) -> Vec<&'static str> {
         ("map_listen", old.map_listen == new.map_listen),
         ("map_file", old.map_file == new.map_file),
         ("provisioning.listen", old.provisioning_listen == new.provisioning_listen),
+        ("provisioning, login_server, headscale, store", old.registration == new.registration),
     ]
     .into_iter()
     .filter_map(|(key, same)| (!same).then_some(key))

@@ -3,21 +3,22 @@
 use std::time::SystemTime;
 
 use super::{ConfigArguments, ExitError};
-use crate::config::Config;
+use crate::config::{Config, Registration};
 use crate::headscale::Secret;
 use crate::provisioning::clock::millis;
 use crate::store::{Location, Store};
 
-/// The store of this configuration, with the password that belongs to it.
+/// The store of this registration, with the password that belongs to it.
 ///
 /// # Errors
 ///
 /// [`ExitError`], where the password cannot be read or the system has no thread left.
-pub(super) fn open(config: &Config) -> Result<Store, ExitError> {
-    let location = match (&config.store, &config.store_password_file) {
-        (Location::Server(server), Some(path)) => {
-            let text = std::fs::read_to_string(path)
-                .map_err(|source| ExitError::Password { path: path.clone(), source })?;
+pub(super) fn open(registration: &Registration) -> Result<Store, ExitError> {
+    let location = match (&registration.store, &registration.store_password_file) {
+        (Location::Server(server), Some(file)) => {
+            let path = file.locate()?;
+            let text = std::fs::read_to_string(&path)
+                .map_err(|source| ExitError::Password { path, source })?;
             let password = Secret::new(text.trim_end_matches(['\r', '\n']).to_owned());
             Location::Server(Box::new(server.as_ref().clone().with_password(&password)))
         }
@@ -33,7 +34,7 @@ pub(super) fn open(config: &Config) -> Result<Store, ExitError> {
 /// [`ExitError`].
 pub(super) fn load(arguments: ConfigArguments) -> Result<(Config, Store), ExitError> {
     let (config, _) = Config::load(arguments.keys, arguments.config.as_deref())?;
-    let store = open(&config)?;
+    let store = open(&config.registration)?;
     Ok((config, store))
 }
 

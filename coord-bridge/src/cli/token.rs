@@ -77,11 +77,20 @@ pub(super) struct CreateArguments {
 
 /// What machines are.
 #[derive(Clone, Copy, ValueEnum)]
-enum ProfileArgument {
+pub(super) enum ProfileArgument {
     /// Live systems: their nodes go when they are switched off.
     Iso,
     /// Machines that survive a restart.
     Machine,
+}
+
+impl From<ProfileArgument> for Profile {
+    fn from(argument: ProfileArgument) -> Self {
+        match argument {
+            ProfileArgument::Iso => Self::Iso,
+            ProfileArgument::Machine => Self::Machine,
+        }
+    }
 }
 
 pub(super) fn run(command: TokenCommand) -> Result<(), ExitError> {
@@ -89,7 +98,7 @@ pub(super) fn run(command: TokenCommand) -> Result<(), ExitError> {
         TokenCommand::Create(arguments) => create(arguments),
         TokenCommand::Show(config) => {
             let (config, _) = load(config)?;
-            let path = settings(config.provisioning)?.token_file;
+            let path = settings(config.registration.settings)?.token_file;
             let token = token_file::read(&path).map_err(tokens::TokenError::from)?;
             say_token(&token.ok_or_else(|| tokens::TokenError::Unknown(FILE_TOKEN.to_owned()))?)
         }
@@ -100,7 +109,7 @@ pub(super) fn run(command: TokenCommand) -> Result<(), ExitError> {
         }
         TokenCommand::Rotate { config, name, grace } => {
             let (config, store) = load(config)?;
-            let path = settings(config.provisioning)?.token_file;
+            let path = settings(config.registration.settings)?.token_file;
             say_token(&tokens::rotate(&store, &name, grace.0, &path, now_ms())?)
         }
         TokenCommand::Revoke { config, name } => {
@@ -114,10 +123,7 @@ fn create(arguments: CreateArguments) -> Result<(), ExitError> {
     let (_, store) = load(arguments.config)?;
     let wanted = NewToken {
         name: arguments.name,
-        profile: match arguments.profile {
-            ProfileArgument::Iso => Profile::Iso,
-            ProfileArgument::Machine => Profile::Machine,
-        },
+        profile: arguments.profile.into(),
         tags: arguments.tags,
         sources: arguments.sources,
         quota: arguments.quota,

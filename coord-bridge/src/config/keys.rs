@@ -11,8 +11,8 @@ use serde::Deserialize;
 
 use derp_relay::settings::{self, Listen, one_or_several};
 
-use super::HeadscaleKeys;
 use super::provisioning::ProvisioningKeys;
+use super::{HeadscaleKeys, SecretFile};
 
 /// What every environment variable of the bridge begins with.
 pub const VARIABLE_PREFIX: &str = "COORD_BRIDGE_";
@@ -55,9 +55,9 @@ pub struct Keys {
     #[arg(long, env = "COORD_BRIDGE_STORE", value_name = "URL")]
     pub store: Option<String>,
 
-    /// File with the password for `store`. Default none.
+    /// File with the password for `store`, or `credential:NAME`. Default none.
     #[arg(long, env = "COORD_BRIDGE_STORE_PASSWORD_FILE", value_name = "FILE")]
-    pub store_password_file: Option<PathBuf>,
+    pub store_password_file: Option<SecretFile>,
 
     /// Registration of machines.
     #[command(flatten)]

@@ -13,7 +13,8 @@ use clap::{Args, ValueEnum};
 use derp_relay::settings::{Listen, Span, one_or_several};
 use serde::Deserialize;
 
-use super::Keys;
+use super::headscale::headscale;
+use super::{DEFAULT_REGION_ID, HeadscaleConfig, Keys, SecretFile};
 use crate::provisioning::limits::Rate;
 use crate::provisioning::network::Network;
 use crate::provisioning::settings::{
@@ -21,6 +22,7 @@ use crate::provisioning::settings::{
     DEFAULT_RECORD_TTL, DEFAULT_STALE_AFTER, DEFAULT_USER, MAX_KEY_EXPIRY, MIN_KEY_EXPIRY, Replace,
     Settings,
 };
+use crate::store::Location;
 
 /// Folder of the bridge's state unless told otherwise.
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/coord-bridge";
@@ -171,6 +173,40 @@ pub enum ReplaceKey {
     OfflineOnly,
 }
 
+/// Registration of machines, as it is meant.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Registration {
+    /// What it is to do; `None` where it is not said where machines log in.
+    pub settings: Option<Settings>,
+    /// Whom machines register with, if anybody.
+    pub headscale: Option<HeadscaleConfig>,
+    /// Where the bridge keeps what it remembers.
+    pub store: Location,
+    /// Where the password for that lies.
+    pub store_password_file: Option<SecretFile>,
+}
+
+impl Registration {
+    /// Registration by `keys`. What is wrong is added to `faults`.
+    #[must_use]
+    pub fn new(keys: &Keys, faults: &mut Vec<String>) -> Self {
+        let registration = Self {
+            settings: settings(keys, faults),
+            headscale: headscale(keys.headscale.clone(), faults),
+            store: store(keys, faults),
+            store_password_file: keys.store_password_file.clone(),
+        };
+        if registration.headscale.is_some() && keys.login_server.is_none() {
+            faults.push(
+                "login_server: missing beside headscale; write the URL that machines log in at, \
+                 Headscale's server_url"
+                    .to_owned(),
+            );
+        }
+        registration
+    }
+}
+
 /// Names of the variables of the provisioner before this one.
 const OLD_VARIABLES: [&str; 6] = [
     "PROVISIONER_DATA_DIR",
@@ -215,7 +251,7 @@ pub(super) fn old_variables(
 
 /// What provisioning is to do; `None` where it is not said where machines log in. What is wrong
 /// is added to `faults`.
-pub(super) fn settings(keys: &Keys, region_id: u64, faults: &mut Vec<String>) -> Option<Settings> {
+fn settings(keys: &Keys, faults: &mut Vec<String>) -> Option<Settings> {
     let state_dir = keys.state_dir.clone().unwrap_or_else(|| DEFAULT_STATE_DIR.into());
     let table = &keys.provisioning;
     let login_server = keys.login_server.as_deref().map(str::trim);
@@ -274,7 +310,7 @@ pub(super) fn settings(keys: &Keys, region_id: u64, faults: &mut Vec<String>) ->
     let settings = Settings {
         login_server: login_server?.to_owned(),
         map_url: keys.public_map_url.clone(),
-        region_id,
+        region_id: keys.region.id.unwrap_or(DEFAULT_REGION_ID),
         user: table.user.clone().unwrap_or_else(|| DEFAULT_USER.to_owned()),
         admin_user: (admin_user != "none").then(|| admin_user.to_owned()),
         key_expiry,
@@ -295,12 +331,12 @@ pub(super) fn settings(keys: &Keys, region_id: u64, faults: &mut Vec<String>) ->
 }
 
 /// Where the store is. What is wrong is added to `faults`.
-pub(super) fn store(keys: &Keys, faults: &mut Vec<String>) -> crate::store::Location {
+fn store(keys: &Keys, faults: &mut Vec<String>) -> Location {
     let state_dir = keys.state_dir.as_deref().unwrap_or(Path::new(DEFAULT_STATE_DIR));
-    let file = crate::store::Location::File(state_dir.join("bridge.sqlite"));
+    let file = Location::File(state_dir.join("bridge.sqlite"));
     let Some(url) = &keys.store else { return file };
     match url.parse() {
-        Ok(server) => crate::store::Location::Server(Box::new(server)),
+        Ok(server) => Location::Server(Box::new(server)),
         Err(error) => {
             faults.push(format!("store: {error}"));
             file
@@ -367,7 +403,7 @@ mod tests {
             },
             ..Keys::default()
         };
-        let found = settings(&ours.or(keys), 999, &mut faults).unwrap();
+        let found = settings(&ours.or(keys), &mut faults).unwrap();
         assert_eq!(found.user, "ours");
         assert_eq!(found.login_server, "https://hs.example.org");
         assert_eq!(found.key_expiry, Duration::from_secs(1_800));

@@ -212,7 +212,7 @@ fn headscale_is_named_by_url_and_key_or_by_socket() {
         "url = \"https://hs.example.org\"\napi_key_file = \"credential:headscale-api-key\"",
     ] {
         let config = with(good).unwrap();
-        assert_eq!(config.headscale.is_some(), !good.is_empty(), "{good}");
+        assert_eq!(config.registration.headscale.is_some(), !good.is_empty(), "{good}");
     }
     for (bad, said) in [
         ("url = \"http://127.0.0.1:8080\"", "headscale.api_key_file: missing"),
@@ -310,13 +310,17 @@ fn settings_of_registration_are_checked() {
         "login_server = \"https://hs.example.org\"\n[provisioning]\nkey_expiry = \"1d\"\n\
          admin_user = \"none\"\ntrusted_proxies = \"127.0.0.1\"\n{NODE}"
     ));
-    let settings = config.unwrap().provisioning.unwrap();
+    let settings = config.unwrap().registration.settings.unwrap();
     assert_eq!(settings.key_expiry.as_secs(), 86_400);
     assert_eq!((settings.admin_user, settings.user.as_str()), (None, "sovran-deploy"));
     assert_eq!((settings.rate.burst, settings.rate.window.as_secs()), (10, 60));
     assert_eq!(settings.token_file.to_str(), Some("/var/lib/coord-bridge/enroll-token"));
     assert!(settings.trusted_proxies[0].contains("127.0.0.1".parse().unwrap()));
-    assert_eq!(Config::parse(NODE).unwrap().provisioning, None, "machines would log in nowhere");
+    assert_eq!(
+        Config::parse(NODE).unwrap().registration.settings,
+        None,
+        "machines would log in nowhere"
+    );
 
     let faults = Config::parse(&format!(
         "login_server = \"hs.example.org\"\npublic_map_url = \"derp\"\n\

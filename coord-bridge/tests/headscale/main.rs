@@ -18,6 +18,7 @@ mod release;
 mod scenario;
 mod socket;
 mod trust;
+mod whole;
 
 /// A Headscale at `url`, with the API key in `key_file`.
 fn url(url: &str, key_file: &Path) -> HeadscaleConfig {

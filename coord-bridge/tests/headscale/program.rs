@@ -15,7 +15,7 @@ use crate::fake::{Reply, Request};
 use crate::recorded::Exchange;
 
 /// How long anything may take before a test fails. Far beyond what it takes.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running Headscale.
 pub(crate) struct Real {
@@ -158,6 +158,14 @@ impl Real {
         is_one.then_some(answer.answer)
     }
 
+    /// Names of its nodes.
+    pub(crate) fn node_names(&self) -> Vec<String> {
+        let listed = self.run(&["nodes", "list", "--output", "json"]).unwrap();
+        let nodes: serde_json::Value = serde_json::from_str(&listed).unwrap();
+        let nodes = nodes.as_array().into_iter().flatten();
+        nodes.map(|node| node["name"].as_str().unwrap().to_owned()).collect()
+    }
+
     fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap()
     }
@@ -235,7 +243,7 @@ fn get(address: SocketAddr, path: &str) -> Option<Exchange> {
 }
 
 /// One exchange, by HTTP/1.0: the answer is what comes until the end.
-fn exchange(address: SocketAddr, request: &Request) -> Option<Exchange> {
+pub(crate) fn exchange(address: SocketAddr, request: &Request) -> Option<Exchange> {
     let Request { method, path, key, body } = request.clone();
     let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).unwrap();

@@ -18,7 +18,7 @@ use crate::scenario::{self, World};
 use crate::{key_file, url};
 
 /// The programs of `HEADSCALE_BIN`; none, and a line that says so, if it is not set.
-fn programs() -> Vec<PathBuf> {
+pub(crate) fn programs() -> Vec<PathBuf> {
     let Some(paths) = std::env::var_os("HEADSCALE_BIN").filter(|paths| !paths.is_empty()) else {
         // Past the capture of the test harness: a suite that did not run has to be seen.
         static SAID: Once = Once::new();

@@ -18,6 +18,8 @@ pub(super) struct Briefing<'a> {
     pub(super) pin: &'a str,
     pub(super) edition: &'a Edition,
     pub(super) map_file: &'a Path,
+    /// Where the enrollment token is, if machines can register.
+    pub(super) token_file: Option<&'a Path>,
 }
 
 impl fmt::Display for Briefing<'_> {
@@ -63,8 +65,13 @@ impl Briefing<'_> {
         }
         line("map file", &self.map_file.display().to_string())?;
         for address in &self.bridge.provisioning {
-            line("registration", &format!("http://{address}/register (answers 503 for now)"))?;
+            let note =
+                if self.token_file.is_none() { " (503 without --headscale-url)" } else { "" };
+            line("registration", &format!("http://{address}/register{note}"))?;
             line("health", &format!("http://{address}/health"))?;
+        }
+        if let Some(file) = self.token_file {
+            line("token", &file.display().to_string())?;
         }
         let state = self.map_file.parent().unwrap_or(self.map_file);
         line("state", &state.display().to_string())
