@@ -19,8 +19,6 @@ use crate::route::Directory;
 use crate::shard::{Arrival, CloseReason, Message, Setup, Shard, tally_batch};
 use crate::time::Time;
 
-/// Bytes that the data ring between two simulated shards takes.
-
 /// Bytes gathered for one write.
 const WRITE_BUDGET: usize = 64 * 1024;
 
