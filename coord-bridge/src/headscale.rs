@@ -34,10 +34,11 @@ mod counters;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod limits;
-mod transport;
+pub(crate) mod transport;
 mod wire;
 
 pub use adapter::{Adapter, KeysBy};
+pub(crate) use answer::one_line;
 pub use client::Client;
 pub use counters::{Counters, Outcome};
 pub use limits::Limits;

@@ -196,7 +196,7 @@ pub(super) fn foreign(answer: &Answer) -> Trouble {
 }
 
 /// Other people's words, on one line and not too many.
-pub(super) fn one_line(words: &str) -> String {
+pub(crate) fn one_line(words: &str) -> String {
     let mut line: String = words
         .chars()
         .take(MAX_WORDS)
@@ -226,6 +226,7 @@ mod tests {
             status: StatusCode::from_u16(status).unwrap(),
             content_type: content_type.to_owned(),
             location: Some("https://elsewhere/\nx".to_owned()),
+            retry_after: None,
             body: Bytes::from_static(body.as_bytes()),
         }
     }

@@ -22,6 +22,7 @@ pub fn read_answer(status: u16, content_type: &str, body: &[u8]) -> (Vec<Failure
         status,
         content_type: content_type.to_owned(),
         location: Some(String::from_utf8_lossy(body).into_owned()),
+        retry_after: None,
         body: Bytes::copy_from_slice(body),
     };
     let mut failures = Vec::new();

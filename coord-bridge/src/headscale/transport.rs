@@ -1,7 +1,8 @@
-//! One HTTP exchange with Headscale, over TCP, TLS or its Unix socket.
+//! One HTTP exchange with Headscale, over TCP, TLS or its Unix socket; for a machine that enrolls,
+//! with a bridge.
 //!
 //! Does: keeps connections, bounds what is sent and read, and follows no redirect.
-//! Does not: know what is asked, bound the time, or try twice; that is `client`.
+//! Does not: know what is asked, bound the time, or try twice; that is `client`, and `enroll`.
 
 use std::error::Error;
 use std::future::Future;
@@ -10,10 +11,10 @@ use std::pin::Pin;
 use std::task::{self, Poll};
 
 use bytes::Bytes;
-use derp_relay::tls::outgoing;
+use derp_relay::tls::outgoing::{self, TrustError};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, LOCATION, USER_AGENT};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER, USER_AGENT};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::{Connect, HttpConnector};
@@ -28,32 +29,34 @@ use crate::config::Reach;
 
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Ask {
-    pub(super) method: Method,
+pub(crate) struct Ask {
+    pub(crate) method: Method,
     /// Path and query below the URL of the API.
-    pub(super) path: String,
+    pub(crate) path: String,
     /// JSON.
-    pub(super) body: Option<String>,
+    pub(crate) body: Option<String>,
     /// Whether asking twice does no harm.
-    pub(super) repeatable: bool,
+    pub(crate) repeatable: bool,
     /// Most bytes of the answer.
-    pub(super) max_answer: usize,
+    pub(crate) max_answer: usize,
 }
 
 /// What is answered.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
     /// Without parameters, in lower case; empty if none is named.
-    pub(super) content_type: String,
+    pub(crate) content_type: String,
     /// Where a redirect leads to.
-    pub(super) location: Option<String>,
-    pub(super) body: Bytes,
+    pub(crate) location: Option<String>,
+    /// When to come again, as it was written.
+    pub(crate) retry_after: Option<String>,
+    pub(crate) body: Bytes,
 }
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// Nothing was sent.
     #[error("{0}")]
     Connect(String),
@@ -70,7 +73,7 @@ pub(super) enum Fault {
 
 /// A way to one Headscale.
 #[derive(Debug)]
-pub(super) struct Transport {
+pub(crate) struct Transport {
     base: String,
     place: String,
     clients: Clients,
@@ -87,23 +90,26 @@ impl Transport {
     /// Connects nowhere yet, but reads certificates.
     pub(super) fn new(reach: &Reach) -> Result<Self, SetupError> {
         match reach {
-            Reach::Url { url, ca_file, .. } => {
-                let is_https = url.scheme_str() == Some("https");
-                let config = outgoing::client_config(is_https, ca_file.as_deref())?;
-                let connector = HttpsConnectorBuilder::new()
-                    .with_tls_config(config)
-                    .https_or_http()
-                    .enable_http1()
-                    .build();
-                let base = url.to_string().trim_end_matches('/').to_owned();
-                Ok(Self { place: base.clone(), base, clients: Clients::Tcp(pair(&connector)) })
-            }
+            Reach::Url { url, ca_file, .. } => Ok(Self::to_url(url, ca_file.as_deref())?),
             Reach::Socket(path) => Ok(Self {
                 base: "http://localhost".to_owned(),
                 place: path.display().to_string(),
                 clients: Clients::Unix(pair(&UnixConnector { path: path.clone() })),
             }),
         }
+    }
+
+    /// The same, of a URL: scheme, host, and maybe a path that goes before all others.
+    pub(crate) fn to_url(url: &Uri, ca_file: Option<&Path>) -> Result<Self, TrustError> {
+        let is_https = url.scheme_str() == Some("https");
+        let config = outgoing::client_config(is_https, ca_file)?;
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(config)
+            .https_or_http()
+            .enable_http1()
+            .build();
+        let base = url.to_string().trim_end_matches('/').to_owned();
+        Ok(Self { place: base.clone(), base, clients: Clients::Tcp(pair(&connector)) })
     }
 
     /// Where Headscale is, for people.
@@ -119,7 +125,7 @@ impl Transport {
     /// Asks, and reads the whole answer. What must not be done twice goes over a connection of
     /// its own: a kept one may be closed under the request, and nobody could say whether it was
     /// read.
-    pub(super) async fn exchange(
+    pub(crate) async fn exchange(
         &self,
         ask: &Ask,
         key: Option<&HeaderValue>,
@@ -171,9 +177,10 @@ async fn read(response: Response<Incoming>, max: usize) -> Result<Answer, Fault>
     let (head, body) = response.into_parts();
     let text = |name| head.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     let content_type = text(CONTENT_TYPE).and_then(|value| value.split(';').next());
-    let (content_type, location) = (
+    let (content_type, location, retry_after) = (
         content_type.unwrap_or_default().trim().to_ascii_lowercase(),
         text(LOCATION).map(str::to_owned),
+        text(RETRY_AFTER).map(str::to_owned),
     );
     let body = Limited::new(body, max).collect().await.map_err(|error| {
         if error.is::<LengthLimitError>() {
@@ -182,7 +189,7 @@ async fn read(response: Response<Incoming>, max: usize) -> Result<Answer, Fault>
             Fault::CutOff(innermost(&*error))
         }
     })?;
-    Ok(Answer { status: head.status, content_type, location, body: body.to_bytes() })
+    Ok(Answer { status: head.status, content_type, location, retry_after, body: body.to_bytes() })
 }
 
 fn explain(error: &legacy::Error) -> Fault {
