@@ -5,6 +5,7 @@
 //! Does not: know how a map is served.
 
 mod dev;
+mod enroll;
 mod keys;
 mod machines;
 mod map;
@@ -25,6 +26,7 @@ use derp_relay::{relay, socket};
 
 use crate::bridge::{Addresses, StartError};
 use crate::config::{ConfigError, Keys, NoCredentials};
+use crate::enroll::EnrollError;
 use crate::headscale::SetupError;
 use crate::provisioning;
 use crate::provisioning::administration::AdministrationError;
@@ -70,6 +72,8 @@ enum Command {
         /// The new file.
         file: PathBuf,
     },
+    /// Registers this machine with a provisioner and joins the tailnet.
+    Enroll(enroll::EnrollArguments),
     /// Runs a whole region for trying out, on loopback: relay, map and registration.
     Dev(dev::DevArguments),
 }
@@ -141,6 +145,9 @@ pub enum ExitError {
     /// The backup.
     #[error(transparent)]
     Backup(#[from] BackupError),
+    /// This machine does not get into the tailnet.
+    #[error(transparent)]
+    Enroll(#[from] EnrollError),
     /// The system.
     #[error("the system does not let it run: {0}; {RAISE_LIMITS}", RAISE_LIMITS = socket::RAISE_LIMITS)]
     System(#[from] io::Error),
@@ -164,8 +171,10 @@ impl ExitError {
             | Self::Backup(_)
             | Self::SelfTest(_) => 1,
             Self::Start(_) | Self::Relay(_) if socket::exhaustion(self).is_some() => 1,
+            Self::Enroll(error) if !error.is_usage() => 1,
             Self::Config(_)
             | Self::Start(_)
+            | Self::Enroll(_)
             | Self::Relay(_)
             | Self::LoginServer
             | Self::NoHeadscale
@@ -192,6 +201,7 @@ pub fn run() -> ExitCode {
         Command::Backup { config, file } => {
             store::load(config).and_then(|(_, store)| Ok(backup::write(&store, &file)?))
         }
+        Command::Enroll(arguments) => enroll::run(&arguments),
         Command::Dev(arguments) => dev::run(&arguments),
     };
     match done {

@@ -17,6 +17,7 @@
 //! | [`store`] | what the bridge remembers |
 //! | [`headscale`] | what is asked of Headscale |
 //! | [`http`] | what is answered at which listener |
+//! | [`enroll`] | the other end of registration: a machine that wants into the tailnet |
 //! | [`self_test`] | a region tried as its clients would |
 //! | [`cli`] | the commands of the program |
 //!
@@ -27,6 +28,7 @@
 pub mod bridge;
 pub mod cli;
 pub mod config;
+pub mod enroll;
 pub mod headscale;
 pub mod http;
 pub mod map_file;

@@ -65,7 +65,7 @@ fn text<'a>(fields: &'a Map<String, Value>, name: &str) -> Result<Option<&'a str
 /// # Errors
 ///
 /// [`Refusal::Hostname`].
-pub(super) fn checked_hostname(name: &str) -> Result<String, Refusal> {
+pub(crate) fn checked_hostname(name: &str) -> Result<String, Refusal> {
     let is_label = name.len() <= MAX_HOSTNAME_LEN
         && !name.is_empty()
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
@@ -77,7 +77,7 @@ pub(super) fn checked_hostname(name: &str) -> Result<String, Refusal> {
 /// # Errors
 ///
 /// [`Refusal::Mac`].
-pub(super) fn checked_mac(mac: &str) -> Result<String, Refusal> {
+pub(crate) fn checked_mac(mac: &str) -> Result<String, Refusal> {
     if mac.eq_ignore_ascii_case(UNKNOWN_MAC) {
         return Ok(UNKNOWN_MAC.to_owned());
     }

@@ -9,6 +9,8 @@ mod client;
 mod commands;
 mod crashes;
 mod defects;
+mod enroll;
+mod enroll_answers;
 mod headscale;
 mod http;
 mod iso;
@@ -18,6 +20,8 @@ mod postgres_server;
 mod reconcile;
 mod registration;
 mod store;
+mod tailnet_client;
+mod unit;
 
 /// What the client of the other tests wants to know.
 mod program {
