@@ -19,7 +19,11 @@ pub(super) fn run(arguments: &ConfigArguments) -> Result<(), ExitError> {
     warn_of(&config.map);
     raise_descriptor_limit();
     let listeners = Listeners::open(&config.map_listen, &config.provisioning_listen)?;
-    let provisioning = registration::start(&config.registration)?;
+    // Without a map Headscale does not even start: registration must not stand in its way.
+    let provisioning = registration::start(&config.registration).unwrap_or_else(|error| {
+        tracing::error!(%error, "no machine can register until a restart; the map is published");
+        None
+    });
     let map_file = config.map_file.clone();
     let bridge = Bridge::start(listeners, config.map.clone(), map_file, provisioning)?;
     say(format!("ready {}\n", ready_fields(bridge.addresses())).as_bytes())?;

@@ -6,6 +6,7 @@ use coord_bridge::Config;
 use coord_bridge::config::{HeadscaleKeys, Keys, NodeKeys, ProvisioningKeys, RegionKeys};
 use tempfile::TempDir;
 
+use crate::client::{ask, get};
 use crate::program::{Program, command, one_line, output, refusal};
 use crate::{HOSTS, config_on};
 
@@ -204,7 +205,10 @@ fn every_key_of_the_file_is_known_and_taken() {
 /// One way to Headscale, not two, and the whole of it.
 #[test]
 fn headscale_is_named_by_url_and_key_or_by_socket() {
-    let with = |lines: &str| Config::parse(&format!("{NODE}[headscale]\n{lines}\n"));
+    let login = "login_server = \"https://hs.example.org\"\n";
+    let with = |lines: &str| Config::parse(&format!("{login}{NODE}[headscale]\n{lines}\n"));
+    let nowhere = Config::parse(&format!("{NODE}[headscale]\nsocket = \"s\"\n")).unwrap_err();
+    assert!(nowhere.to_string().contains("login_server: missing"), "{nowhere}");
     for good in [
         "",
         "socket = \"/run/headscale/headscale.sock\"",
@@ -345,4 +349,22 @@ fn settings_of_registration_are_checked() {
         assert!(line.contains(key), "{key}: {line}");
     }
     assert!(!line.contains("geheim"), "{line}");
+}
+
+/// Whatever keeps machines from registering, Headscale finds its map.
+#[test]
+fn a_registration_that_cannot_begin_leaves_the_map() {
+    let folder = TempDir::new().unwrap();
+    let program = Program::serve(
+        folder.path(),
+        &format!(
+            "map_listen = \"127.0.0.1:0\"\nlogin_server = \"https://hs.example.org\"\n{NODE}\
+             [headscale]\nurl = \"http://127.0.0.1:1\"\napi_key_file = \"credential:none\"\n\
+             [provisioning]\nlisten = \"127.0.0.1:0\"\n"
+        ),
+    );
+    assert_eq!(get(program.address("map"), "/derpmap.json").status, 200);
+    assert_eq!(ask(program.address("register"), "POST", "/register", "").status, 503);
+    program.wait_for_log("LoadCredential=none:", 1);
+    program.stop();
 }
