@@ -276,7 +276,7 @@ fn several_listeners_or_none_can_be_given() {
     let addresses = program.addresses("map");
     assert_eq!(addresses.iter().map(|it| it.is_ipv4()).collect::<Vec<_>>(), [true, false]);
     for address in addresses {
-        assert_eq!(crate::client::get(address, "/health").status, 200);
+        assert_eq!(get(address, "/health").status, 200);
     }
     assert_eq!(program.addresses("register"), []);
     program.stop();
