@@ -30,6 +30,7 @@ use crate::enroll::EnrollError;
 use crate::headscale::SetupError;
 use crate::provisioning;
 use crate::provisioning::administration::AdministrationError;
+use crate::provisioning::settings::{MAX_KEY_EXPIRY, MIN_KEY_EXPIRY};
 use crate::provisioning::tokens::TokenError;
 use crate::published::Format;
 use crate::store::StoreError;
@@ -122,7 +123,7 @@ pub enum ExitError {
     #[error(transparent)]
     Administration(#[from] AdministrationError),
     /// A key that would end too soon or too late.
-    #[error("--expiry {0}: out of bounds; from 1m to 7d")]
+    #[error("--expiry {0}: out of bounds; from {least} to {most}", least = Span(MIN_KEY_EXPIRY), most = Span(MAX_KEY_EXPIRY))]
     KeyExpiry(Span),
     /// A token.
     #[error(transparent)]

@@ -49,6 +49,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::headscale::{Call, Failure, FailureKind, Headscale, Secret, UserId};
+use crate::store::events::Event;
 use crate::store::machines::Machine;
 use crate::store::{Store, StoreError, machines};
 
@@ -230,6 +231,25 @@ impl Provisioning {
     /// Now, as the store has it.
     fn now_ms(&self) -> i64 {
         clock::millis(self.clock.now())
+    }
+
+    /// What happened just now, for the store.
+    fn event(&self, kind: &str, outcome: &str, machine: Option<String>) -> Event {
+        let at_ms = self.now_ms();
+        Event {
+            id: id::new(at_ms),
+            at_ms,
+            kind: kind.to_owned(),
+            outcome: outcome.to_owned(),
+            machine,
+            ..Event::default()
+        }
+    }
+
+    /// The same, with what is known of a machine.
+    fn event_of(&self, kind: &str, outcome: &str, machine: &Machine) -> Event {
+        let hostname = Some(machine.hostname.clone());
+        Event { hostname, ..self.event(kind, outcome, Some(machine.id.clone())) }
     }
 
     /// Waits for a call of Headscale, for a bounded time.

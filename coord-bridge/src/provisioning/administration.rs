@@ -91,7 +91,7 @@ impl Provisioning {
         // Whatever fails from here on, the row leads to the key.
         let issued = self.call(self.headscale.create_key(&wanted)).await?;
         let number = issued.id.0.clone();
-        let event = Event { key_id: Some(number.clone()), ..self.noted("key", "created", None) };
+        let event = Event { key_id: Some(number.clone()), ..self.event("key", "created", None) };
         self.store
             .write(move |session| {
                 keys::settle(session, &key.id, KeyState::Issued, Some(&number))?;
@@ -142,7 +142,7 @@ impl Provisioning {
             self.call(self.headscale.delete_node(&node.id)).await?;
         }
         let before = machine.state;
-        let event = self.noted("machine", "deleted", Some(&machine));
+        let event = self.event_of("machine", "deleted", &machine);
         let now_ms = self.now_ms();
         self.store
             .write(move |session| {
@@ -167,7 +167,7 @@ impl Provisioning {
         let node = node.ok_or_else(|| AdministrationError::NoNode(id.to_owned()))?;
         self.end_keys_of(&machine).await?;
         self.call(self.headscale.expire_node(&node.id)).await?;
-        let event = self.noted("machine", "logged_out", Some(&machine));
+        let event = self.event_of("machine", "logged_out", &machine);
         self.store.write(move |session| events::insert(session, &event)).await?;
         Ok(node.node_key)
     }
@@ -209,7 +209,7 @@ impl Provisioning {
     async fn note_ended(&self, rows: &[Key], number: KeyId) -> Result<(), StoreError> {
         let row = rows.iter().find(|key| key.key_id.as_ref() == Some(&number.0));
         let row = row.map(|key| key.id.clone());
-        let event = Event { key_id: Some(number.0), ..self.noted("key", "expired", None) };
+        let event = Event { key_id: Some(number.0), ..self.event("key", "expired", None) };
         self.store
             .write(move |session| {
                 if let Some(row) = row {
@@ -218,18 +218,5 @@ impl Provisioning {
                 events::insert(session, &event)
             })
             .await
-    }
-
-    fn noted(&self, kind: &str, outcome: &str, machine: Option<&Machine>) -> Event {
-        let at_ms = self.now_ms();
-        Event {
-            id: id::new(at_ms),
-            at_ms,
-            kind: kind.to_owned(),
-            outcome: outcome.to_owned(),
-            machine: machine.map(|machine| machine.id.clone()),
-            hostname: machine.map(|machine| machine.hostname.clone()),
-            ..Event::default()
-        }
     }
 }

@@ -10,9 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::Provisioning;
 use super::clock::{millis, span};
 use super::registration::is_in_flight;
-use super::{Provisioning, id};
 use crate::headscale::{Failure, KeyId, KeyRecord, Node, UserId};
 use crate::store::StoreError;
 use crate::store::events::{self, Event};
@@ -188,8 +188,7 @@ impl Provisioning {
                     "machine"
                 );
             }
-            let mut event = self.event("machine", machine.state.as_str(), Some(machine.id.clone()));
-            event.hostname = Some(machine.hostname.clone());
+            let event = self.event_of("machine", machine.state.as_str(), &machine);
             rows.push((before, machine, used, event));
         }
         let used: Vec<String> = rows.iter().filter_map(|(_, _, used, _)| used.clone()).collect();
@@ -242,18 +241,6 @@ impl Provisioning {
             }
         }
         Ok(())
-    }
-
-    fn event(&self, kind: &str, outcome: &str, machine: Option<String>) -> Event {
-        let at_ms = self.now_ms();
-        Event {
-            id: id::new(at_ms),
-            at_ms,
-            kind: kind.to_owned(),
-            outcome: outcome.to_owned(),
-            machine,
-            ..Event::default()
-        }
     }
 }
 
