@@ -16,6 +16,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::addresses::Addresses;
 use crate::config::DEFAULT_PROVISIONING_LISTEN;
 use crate::http::Pages;
 use crate::http::listener;
@@ -43,9 +44,9 @@ const PROVISIONING_SETTING: &str = "provisioning.listen, --provisioning-listen";
 /// Why a bridge does not start. Nothing of it is left running.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The map's listener.
+    /// A listener.
     #[error(transparent)]
-    Map(ListenError),
+    Listen(ListenError),
     /// The provisioning listener.
     #[error("{0}{cause}", cause = usual_cause(.0))]
     Provisioning(ListenError),
@@ -64,13 +65,15 @@ pub struct Listeners {
     provisioning: Vec<TcpListener>,
 }
 
-/// Where a bridge listens, in the order of its configuration, with bound ports.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Addresses {
-    /// The map.
-    pub map: Vec<SocketAddr>,
-    /// Registration of machines.
-    pub provisioning: Vec<SocketAddr>,
+/// What a bridge is to do at its listeners.
+#[derive(Debug, Default)]
+pub struct Setup {
+    /// The map, without faults.
+    pub map: DerpMap,
+    /// File that the map is kept in.
+    pub map_file: Option<PathBuf>,
+    /// Registration of machines; without it none can register.
+    pub provisioning: Option<Arc<Provisioning>>,
 }
 
 /// What publishing a map has changed.
@@ -105,28 +108,23 @@ impl Listeners {
     /// # Errors
     ///
     /// [`StartError`] for the first that cannot be opened; the others are closed again.
-    pub fn open(map: &[SocketAddr], provisioning: &[SocketAddr]) -> Result<Self, StartError> {
+    pub fn open(addresses: &Addresses) -> Result<Self, StartError> {
         Ok(Self {
-            map: socket::listen(MAP_SETTING, map).map_err(StartError::Map)?,
-            provisioning: socket::listen(PROVISIONING_SETTING, provisioning)
+            map: socket::listen(MAP_SETTING, &addresses.map).map_err(StartError::Listen)?,
+            provisioning: socket::listen(PROVISIONING_SETTING, &addresses.provisioning)
                 .map_err(StartError::Provisioning)?,
         })
     }
 }
 
 impl Bridge {
-    /// Publishes `map`, which must be without faults, at `listeners` and in `map_file`, and
-    /// registers machines if `provisioning` is given.
+    /// Does at `listeners` what `setup` says.
     ///
     /// # Errors
     ///
     /// [`StartError`], on one line that names the file and what to do.
-    pub fn start(
-        listeners: Listeners,
-        map: DerpMap,
-        map_file: Option<PathBuf>,
-        provisioning: Option<Arc<Provisioning>>,
-    ) -> Result<Self, StartError> {
+    pub fn start(listeners: Listeners, setup: Setup) -> Result<Self, StartError> {
+        let Setup { map, map_file, provisioning } = setup;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .thread_name("bridge")
             .worker_threads(THREADS)

@@ -24,7 +24,8 @@ use clap::{Parser, Subcommand};
 use derp_relay::settings::Span;
 use derp_relay::{relay, socket};
 
-use crate::bridge::{Addresses, StartError};
+use crate::Addresses;
+use crate::bridge::StartError;
 use crate::config::{ConfigError, Keys, NoCredentials};
 use crate::enroll::EnrollError;
 use crate::headscale::SetupError;

@@ -22,6 +22,8 @@ use derp::map::DerpMap;
 use derp_relay::config::{Faults, Log};
 use derp_relay::settings::{self, Listen};
 
+use crate::addresses::Addresses;
+
 pub use derp_relay::config::ConfigError;
 pub use headscale::{HeadscaleConfig, HeadscaleKeys, Reach};
 pub use keys::{Keys, NodeKeys, RegionKeys, VARIABLE_PREFIX};
@@ -39,12 +41,10 @@ pub const DEFAULT_PROVISIONING_LISTEN: SocketAddr =
 /// What the bridge is to do.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Where the map is served.
-    pub map_listen: Vec<SocketAddr>,
+    /// Where it listens.
+    pub listen: Addresses,
     /// File that the map is kept in.
     pub map_file: Option<PathBuf>,
-    /// Where machines register.
-    pub provisioning_listen: Vec<SocketAddr>,
     /// The map, without faults.
     pub map: DerpMap,
     /// Registration of machines.
@@ -95,28 +95,22 @@ impl Config {
         let mut faults = Vec::new();
         let registration = Registration::new(&keys, &mut faults);
         let map = region::map(keys.region, &mut faults);
-        let config = Self {
-            map_listen: Listen::addresses(keys.map_listen.as_deref(), &[DEFAULT_MAP_LISTEN]),
-            map_file: keys.map_file,
-            provisioning_listen: Listen::addresses(
+        let listen = Addresses {
+            map: Listen::addresses(keys.map_listen.as_deref(), &[DEFAULT_MAP_LISTEN]),
+            provisioning: Listen::addresses(
                 keys.provisioning.listen.as_deref(),
                 &[DEFAULT_PROVISIONING_LISTEN],
             ),
-            map,
-            registration,
         };
-        if config.map_listen.is_empty() && config.map_file.is_none() {
+        let config = Self { listen, map_file: keys.map_file, map, registration };
+        if config.listen.map.is_empty() && config.map_file.is_none() {
             faults.push(
                 "map_listen, map_file: nothing publishes the map; give an address or a file"
                     .to_owned(),
             );
         }
-        for address in &config.provisioning_listen {
-            if address.port() != 0 && config.map_listen.contains(address) {
-                faults.push(format!(
-                    "provisioning.listen: map_listen has {address} already; give another port"
-                ));
-            }
+        if let Some((address, [later, earlier])) = config.listen.taken_twice() {
+            faults.push(format!("{later}: {earlier} has {address} already; give another port"));
         }
         if faults.is_empty() { Ok(config) } else { Err(ConfigError::Faults(Faults(faults))) }
     }

@@ -10,8 +10,10 @@
 //! | module | holds |
 //! |---|---|
 //! | [`bridge`] | a running bridge, and how to start one |
+//! | [`addresses`] | where it listens |
 //! | [`config`] | what the bridge is to do; every key, flag and variable |
 //! | [`published`] | the map that is published now, rendered once |
+//! | [`relays`] | relays that have registered themselves
 //! | [`map_file`] | the map as a file |
 //! | [`provisioning`] | registration of machines |
 //! | [`store`] | what the bridge remembers |
@@ -25,6 +27,7 @@
 //! the map's listener in JSON, render a map by itself (`derp::map` has the only renderers), or
 //! need Headscale to be there.
 
+pub mod addresses;
 pub mod bridge;
 pub mod cli;
 pub mod config;
@@ -34,8 +37,10 @@ pub mod http;
 pub mod map_file;
 pub mod provisioning;
 pub mod published;
+pub mod relays;
 pub mod self_test;
 pub mod store;
 
+pub use addresses::Addresses;
 pub use bridge::Bridge;
 pub use config::Config;

@@ -15,7 +15,8 @@ use derp_relay::{AccessConfig, Relay, logging, relay};
 
 use self::briefing::Briefing;
 use super::{ExitError, raise_descriptor_limit, ready_fields, registration, say, tell_systemd};
-use crate::bridge::{Bridge, Listeners};
+use crate::Addresses;
+use crate::bridge::{Bridge, Listeners, Setup};
 use crate::config::{
     ConfigError, DEFAULT_MAP_LISTEN, DEFAULT_PROVISIONING_LISTEN, DEFAULT_REGION_ID, HeadscaleKeys,
     Keys, Registration, SecretFile,
@@ -99,12 +100,16 @@ pub(super) fn run(arguments: &DevArguments) -> Result<(), ExitError> {
     let folder = arguments.state_dir.clone().unwrap_or_else(|| state_folder("coord-bridge"));
     let registration = registration_of(arguments, &folder)?;
     // All that can be refused comes before anything is written.
-    let listeners = Listeners::open(&[arguments.map_listen], &[arguments.provisioning_listen])?;
+    let listeners = Listeners::open(&Addresses {
+        map: vec![arguments.map_listen],
+        provisioning: vec![arguments.provisioning_listen],
+    })?;
     let relay = start_relay(arguments, &folder)?;
     let map = map(&relay);
     let map_file = std::path::absolute(folder.join(MAP_FILE))?;
     let provisioning = registration.as_ref().map(registration::start).transpose()?.flatten();
-    let bridge = Bridge::start(listeners, map, Some(map_file.clone()), provisioning)?;
+    let bridge =
+        Bridge::start(listeners, Setup { map, map_file: Some(map_file.clone()), provisioning })?;
     let edition = bridge.edition();
     let briefing = Briefing {
         relay: relay.addresses(),

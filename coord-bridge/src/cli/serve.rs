@@ -8,7 +8,7 @@ use super::{
     ConfigArguments, ExitError, raise_descriptor_limit, ready_fields, registration, say,
     tell_systemd,
 };
-use crate::bridge::{Bridge, Change, Listeners};
+use crate::bridge::{Bridge, Change, Listeners, Setup};
 use crate::config::{Config, OWN_REGION_IDS};
 
 pub(super) fn run(arguments: &ConfigArguments) -> Result<(), ExitError> {
@@ -18,14 +18,15 @@ pub(super) fn run(arguments: &ConfigArguments) -> Result<(), ExitError> {
     let signals = Signals::new()?;
     warn_of(&config.map);
     raise_descriptor_limit();
-    let listeners = Listeners::open(&config.map_listen, &config.provisioning_listen)?;
+    let listeners = Listeners::open(&config.listen)?;
     // Without a map Headscale does not even start: registration must not stand in its way.
     let provisioning = registration::start(&config.registration).unwrap_or_else(|error| {
         tracing::error!(%error, "no machine can register until a restart; the map is published");
         None
     });
     let map_file = config.map_file.clone();
-    let bridge = Bridge::start(listeners, config.map.clone(), map_file, provisioning)?;
+    let setup = Setup { map: config.map.clone(), map_file, provisioning };
+    let bridge = Bridge::start(listeners, setup)?;
     say(format!("ready {}\n", ready_fields(bridge.addresses())).as_bytes())?;
     tell_systemd();
     loop {
@@ -69,15 +70,15 @@ fn reload(bridge: &Bridge, started_with: &Config, arguments: &ConfigArguments) {
 
 /// Keys that differ and are read at the start only.
 fn keys_that_wait(old: &Config, new: &Config) -> Vec<&'static str> {
-    [
-        ("map_listen", old.map_listen == new.map_listen),
-        ("map_file", old.map_file == new.map_file),
-        ("provisioning.listen", old.provisioning_listen == new.provisioning_listen),
-        ("provisioning, login_server, headscale, store", old.registration == new.registration),
-    ]
-    .into_iter()
-    .filter_map(|(key, same)| (!same).then_some(key))
-    .collect()
+    let listeners = old.listen.by_key().into_iter().zip(new.listen.by_key());
+    listeners
+        .map(|((key, old), (_, new))| (key, old == new))
+        .chain([
+            ("map_file", old.map_file == new.map_file),
+            ("provisioning, login_server, headscale, store", old.registration == new.registration),
+        ])
+        .filter_map(|(key, same)| (!same).then_some(key))
+        .collect()
 }
 
 /// What is no fault, and is seldom meant.

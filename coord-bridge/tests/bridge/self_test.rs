@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 
-use coord_bridge::bridge::{Bridge, Listeners};
+use coord_bridge::Addresses;
+use coord_bridge::bridge::{Bridge, Listeners, Setup};
 use coord_bridge::cli::ExitError;
 use coord_bridge::published::Edition;
 use coord_bridge::self_test::{self, Subject};
@@ -71,8 +72,9 @@ fn a_failed_self_test_is_no_fault_of_the_configuration() {
 
 /// Serves `served`, and tries it as if `wanted` had to be there: the first failure.
 fn try_map(served: &DerpMap, wanted: &DerpMap, any: SocketAddr, relay: &Relay) -> Option<String> {
-    let listeners = Listeners::open(&[any], &[]).unwrap();
-    let bridge = Bridge::start(listeners, served.clone(), None, None).unwrap();
+    let listeners = Listeners::open(&Addresses { map: vec![any], ..Addresses::default() }).unwrap();
+    let bridge =
+        Bridge::start(listeners, Setup { map: served.clone(), ..Setup::default() }).unwrap();
     let edition = Edition::new(wanted.clone());
     let map = bridge.addresses().map[0];
     let http = relay.addresses().http.first().copied();

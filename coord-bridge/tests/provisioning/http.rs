@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use coord_bridge::Bridge;
-use coord_bridge::bridge::Listeners;
+use coord_bridge::bridge::{Listeners, Setup};
 use coord_bridge::headscale::FailureKind;
 use coord_bridge::http::listener::MAX_HEADERS;
 use coord_bridge::http::provisioning::MAX_BODY_LEN;
 use coord_bridge::provisioning::Settings;
+use coord_bridge::{Addresses, Bridge};
 use serde_json::Value;
 
 use crate::bench::Bench;
@@ -32,11 +32,13 @@ impl Running {
 
     pub(crate) fn of(bench: Bench) -> Self {
         let any = ["127.0.0.1:0", "[::1]:0"].map(|text| text.parse().unwrap());
-        let listeners = Listeners::open(&any[..1], &any).unwrap();
+        let listeners =
+            Listeners::open(&Addresses { map: any[..1].to_vec(), provisioning: any.to_vec() })
+                .unwrap();
         let config = "[[region.nodes]]\nhostname = \"derp.example.org\"\n";
         let map = coord_bridge::Config::parse(config).unwrap().map;
         let provisioning = Some(Arc::clone(&bench.provisioning));
-        let bridge = Bridge::start(listeners, map, None, provisioning).unwrap();
+        let bridge = Bridge::start(listeners, Setup { map, map_file: None, provisioning }).unwrap();
         let addresses = bridge.addresses().provisioning.clone();
         let map = bridge.addresses().map[0];
         Self { bench, addresses, map, _bridge: bridge }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use derp_relay::relay;
 
-use crate::bridge;
+use crate::Addresses;
 use crate::published::{Edition, Format};
 
 /// How often Headscale shall look for another map. Each time costs a small message per node.
@@ -14,7 +14,7 @@ const UPDATE_FREQUENCY: &str = "10m";
 /// A region that runs.
 pub(super) struct Briefing<'a> {
     pub(super) relay: &'a relay::Addresses,
-    pub(super) bridge: &'a bridge::Addresses,
+    pub(super) bridge: &'a Addresses,
     pub(super) pin: &'a str,
     pub(super) edition: &'a Edition,
     pub(super) map_file: &'a Path,
