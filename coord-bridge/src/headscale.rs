@@ -226,6 +226,15 @@ impl fmt::Display for FailureKind {
     }
 }
 
+impl Node {
+    /// Its address in the tailnet, the IPv4 one first; empty where it has none.
+    #[must_use]
+    pub fn first_address(&self) -> String {
+        let v4 = self.addresses.iter().find(|address| address.is_ipv4());
+        v4.or(self.addresses.first()).map(ToString::to_string).unwrap_or_default()
+    }
+}
+
 impl Secret {
     /// Text that is not to be shown.
     #[must_use]

@@ -13,6 +13,7 @@
 //! | [`refusal`] | why a request is refused |
 //! | [`registration`] | one registration, from token to key |
 //! | [`reconcile`] | what became of machines and keys |
+//! | [`installation`], [`stale`] | what was installed from them, and which go |
 //! | [`administration`] | what administrators do to machines and keys |
 //! | [`tokens`], [`token_file`] | who may register |
 //! | [`limits`], [`network`] | how often, and from where |
@@ -28,6 +29,7 @@ pub mod administration;
 pub mod audit;
 pub mod clock;
 pub mod id;
+mod installation;
 pub mod legacy;
 pub mod limits;
 pub mod network;
@@ -36,6 +38,7 @@ pub mod refusal;
 pub mod registration;
 pub mod request;
 pub mod settings;
+pub mod stale;
 pub mod timestamp;
 pub mod token_file;
 pub mod tokens;

@@ -37,6 +37,11 @@ pub(super) struct CreateArguments {
     #[arg(long, value_name = "DURATION", default_value = "2h")]
     expiry: Span,
 
+    /// Id of the machine, a live system, that it is installed from: the list then says what
+    /// became of it.
+    #[arg(long, value_name = "ID")]
+    installs: Option<String>,
+
     /// For programs.
     #[arg(long)]
     json: bool,
@@ -55,12 +60,13 @@ pub(super) fn run(command: KeysCommand) -> Result<(), ExitError> {
 }
 
 fn create(arguments: CreateArguments) -> Result<(), ExitError> {
-    let CreateArguments { config, profile, expiry, json } = arguments;
+    let CreateArguments { config, profile, expiry, installs, json } = arguments;
     if !(MIN_KEY_EXPIRY..=MAX_KEY_EXPIRY).contains(&expiry.0) {
         return Err(ExitError::KeyExpiry(expiry));
     }
     let made = with(config, async |provisioning| {
-        Ok(provisioning.create_key(profile.into(), expiry.0).await?)
+        let installs = installs.as_deref();
+        Ok(provisioning.create_key(profile.into(), expiry.0, installs).await?)
     })?;
     let text = if json {
         format!("{:#}\n", json!({ "key": made.key.reveal(), "expires_at": made.expires_at }))

@@ -1,6 +1,8 @@
 //! `machines`: lists registrations, ends them, and writes them for the provisioner before this
 //! one; all of it while the bridge runs.
 
+use std::collections::BTreeMap;
+
 use clap::Subcommand;
 use serde_json::json;
 
@@ -8,7 +10,9 @@ use super::registration::with;
 use super::store::load;
 use super::{ConfigArguments, ExitError, say, table};
 use crate::provisioning::{legacy, timestamp};
+use crate::store::installations::{self, Installed};
 use crate::store::machines::{Machine, all};
+use crate::store::{Session, StoreError};
 
 #[derive(Subcommand)]
 pub(super) enum MachinesCommand {
@@ -42,8 +46,10 @@ pub(super) fn run(command: MachinesCommand) -> Result<(), ExitError> {
     match command {
         MachinesCommand::List { config, json } => {
             let (_, store) = load(config)?;
-            let list = store.read_now(all)?;
-            say(if json { as_json(&list) } else { as_table(&list) }.as_bytes())
+            let (list, installed) =
+                store.read_now(|session| Ok((all(session)?, installed(session)?)))?;
+            let text = if json { as_json(&list, &installed) } else { as_table(&list, &installed) };
+            say(text.as_bytes())
         }
         MachinesCommand::Export(config) => {
             let (_, store) = load(config)?;
@@ -62,8 +68,16 @@ pub(super) fn run(command: MachinesCommand) -> Result<(), ExitError> {
     }
 }
 
-fn as_table(list: &[Machine]) -> String {
-    let rows: Vec<[String; 7]> = list
+/// What was installed from each live system, the last one of each.
+type ByMachine = BTreeMap<String, Installed>;
+
+fn installed(session: &mut dyn Session) -> Result<ByMachine, StoreError> {
+    let done = installations::all(session)?.into_iter();
+    Ok(done.filter_map(|it| Some((it.machine, it.installed?))).collect())
+}
+
+fn as_table(list: &[Machine], installed: &ByMachine) -> String {
+    let rows: Vec<[String; 8]> = list
         .iter()
         .map(|machine| {
             [
@@ -74,13 +88,17 @@ fn as_table(list: &[Machine]) -> String {
                 timestamp::write(machine.registered_ms),
                 machine.remote_ip.clone(),
                 machine.token.clone(),
+                installed.get(&machine.id).map(|it| it.hostname.clone()).unwrap_or_default(),
             ]
         })
         .collect();
-    table::render(["ID", "HOSTNAME", "STATE", "ADDRESS", "REGISTERED", "FROM", "TOKEN"], &rows)
+    table::render(
+        ["ID", "HOSTNAME", "STATE", "ADDRESS", "REGISTERED", "FROM", "TOKEN", "INSTALLED"],
+        &rows,
+    )
 }
 
-fn as_json(list: &[Machine]) -> String {
+fn as_json(list: &[Machine], installed: &ByMachine) -> String {
     let list: Vec<_> = list
         .iter()
         .map(|machine| {
@@ -96,6 +114,12 @@ fn as_json(list: &[Machine]) -> String {
                 "remote_ip": machine.remote_ip,
                 "token_name": machine.token,
                 "replaces": machine.replaces,
+                "installed": installed.get(&machine.id).map(|it| json!({
+                    "node_id": it.node_id,
+                    "hostname": it.hostname,
+                    "tailscale_ip": it.tailscale_ip,
+                    "found": timestamp::write(it.found_ms),
+                })),
             })
         })
         .collect();

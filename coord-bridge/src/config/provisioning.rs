@@ -153,6 +153,16 @@ pub struct ProvisioningKeys {
     )]
     pub stale_after: Option<Span>,
 
+    /// Time after which a machine that is stale is deleted, its node in Headscale too. Default
+    /// never.
+    #[arg(
+        id = "provisioning.delete_stale_after",
+        long = "provisioning-delete-stale-after",
+        env = "COORD_BRIDGE_PROVISIONING__DELETE_STALE_AFTER",
+        value_name = "DURATION"
+    )]
+    pub delete_stale_after: Option<Span>,
+
     /// Time that records of machines are kept after they are over. Default `30d`.
     #[arg(
         id = "provisioning.record_ttl",
@@ -324,6 +334,7 @@ fn settings(keys: &Keys, faults: &mut Vec<String>) -> Option<Settings> {
             Some(ReplaceKey::OfflineOnly) => Replace::OfflineOnly,
         },
         stale_after: span(table.stale_after, DEFAULT_STALE_AFTER),
+        delete_stale_after: table.delete_stale_after.map(|span| span.0),
         record_ttl: span(table.record_ttl, DEFAULT_RECORD_TTL),
         import_folder: Some(state_dir),
     };
@@ -359,6 +370,7 @@ impl ProvisioningKeys {
             trusted_proxies: self.trusted_proxies.or(weaker.trusted_proxies),
             replace: self.replace.or(weaker.replace),
             stale_after: self.stale_after.or(weaker.stale_after),
+            delete_stale_after: self.delete_stale_after.or(weaker.delete_stale_after),
             record_ttl: self.record_ttl.or(weaker.record_ttl),
         }
     }

@@ -12,11 +12,11 @@ use derp::key::NodePublic;
 use super::clock::{date, millis, span};
 use super::{Provisioning, id, timestamp};
 use crate::headscale::{Failure, KeyId, NewKey, Node, NodeId, Secret};
-use crate::store::StoreError;
 use crate::store::events::{self, Event};
 use crate::store::keys::{self, Key, KeyState};
 use crate::store::machines::{self, Machine, State};
 use crate::store::tokens::Profile;
+use crate::store::{StoreError, installations};
 
 /// Why it was not done, or not all of it.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +54,8 @@ pub enum Keys {
 }
 
 impl Provisioning {
-    /// Makes a key that an operator gives to an installer.
+    /// Makes a key that an operator gives to an installer, which may run on the live system
+    /// that registered as `installs`.
     ///
     /// # Errors
     ///
@@ -63,6 +64,7 @@ impl Provisioning {
         &self,
         profile: Profile,
         expiry: Duration,
+        installs: Option<&str>,
     ) -> Result<MadeKey, AdministrationError> {
         let user = self.call(self.headscale.ensure_user(&self.settings.user)).await?.id;
         let now_ms = self.now_ms();
@@ -75,13 +77,22 @@ impl Provisioning {
             asked_ms: now_ms,
             expires_ms: now_ms.saturating_add(span(expiry)),
         };
+        let live_system = installs.map(str::to_owned);
         let key = self
             .store
             .write(move |session| {
+                if let Some(machine) = &live_system {
+                    if machines::by_id(session, machine)?.is_none() {
+                        return Ok(None);
+                    }
+                    installations::begin(session, &key.id, machine)?;
+                }
                 keys::ask(session, &mut key)?;
-                Ok(key)
+                Ok(Some(key))
             })
             .await?;
+        let unknown = || AdministrationError::UnknownMachine(installs.unwrap_or_default().into());
+        let key = key.ok_or_else(unknown)?;
         let wanted = NewKey {
             user,
             ephemeral: profile.is_ephemeral(),

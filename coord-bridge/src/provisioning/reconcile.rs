@@ -11,11 +11,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Provisioning;
+use super::administration::AdministrationError;
 use super::clock::{millis, span};
 use super::registration::is_in_flight;
 use crate::headscale::{Failure, KeyId, KeyRecord, Node, UserId};
 use crate::store::StoreError;
 use crate::store::events::{self, Event};
+use crate::store::installations;
 use crate::store::keys::{self, Key, KeyState};
 use crate::store::machines::{self, Machine, State};
 
@@ -32,6 +34,8 @@ enum RoundError {
     Headscale(#[from] Failure),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error("a stale machine stays: {0}")]
+    Stale(#[from] AdministrationError),
 }
 
 impl Provisioning {
@@ -46,6 +50,7 @@ impl Provisioning {
             findings.push(match error {
                 RoundError::Headscale(failure) => failure.kind.to_string(),
                 RoundError::Store(_) => "the store does not work".to_owned(),
+                RoundError::Stale(_) => "a stale machine cannot be deleted".to_owned(),
             });
         }
         *self.held(&self.findings) = findings;
@@ -56,6 +61,7 @@ impl Provisioning {
         self.find_lost_keys().await?;
         self.follow_machines().await?;
         self.end_unwanted_keys().await?;
+        self.delete_stale().await?;
         let now_ms = self.now_ms();
         let over_ms = now_ms.saturating_sub(span(self.settings.record_ttl));
         let events_ms = now_ms.saturating_sub(span(EVENT_TTL));
@@ -63,6 +69,7 @@ impl Provisioning {
             .write(move |session| {
                 machines::prune(session, over_ms)?;
                 keys::prune(session, over_ms)?;
+                installations::prune(session)?;
                 events::prune(session, events_ms)
             })
             .await?;
@@ -132,17 +139,19 @@ impl Provisioning {
 
     /// Finds the nodes of machines, and writes down what has changed.
     async fn follow_machines(&self) -> Result<(), RoundError> {
-        let (live, all_keys) = self
+        let (live, all_keys, installing) = self
             .store
             .read(|session| {
                 let states = [KeyState::Issued, KeyState::Used];
-                Ok((machines::live(session)?, keys::in_states(session, &states)?))
+                let keys = keys::in_states(session, &states)?;
+                Ok((machines::live(session)?, keys, installations::waiting(session)?))
             })
             .await?;
-        if live.is_empty() {
+        if live.is_empty() && installing.is_empty() {
             return Ok(());
         }
         let nodes = self.call(self.headscale.nodes()).await?;
+        self.finish_installations(&installing, &nodes).await?;
         let now_ms = self.now_ms();
         let stale_ms = now_ms.saturating_sub(span(self.settings.stale_after));
         let times = Times { now_ms, stale_ms, expiry_ms: span(self.settings.key_expiry) };
@@ -310,9 +319,7 @@ pub fn follow(machine: &Machine, keys: &[&Key], nodes: &Nodes<'_>, times: Times)
         Some(node) => {
             after.node_id = Some(node.id.0.clone());
             after.machine_key = Some(node.machine_key.clone());
-            let v4 = node.addresses.iter().find(|address| address.is_ipv4());
-            let address = v4.or(node.addresses.first());
-            after.tailscale_ip = address.map(ToString::to_string).unwrap_or_default();
+            after.tailscale_ip = node.first_address();
             let seen_ms = node.last_seen.map(millis).filter(|seen| *seen > 0);
             after.last_seen_ms = seen_ms.or(machine.last_seen_ms);
             let since_ms = after.last_seen_ms.unwrap_or(machine.registered_ms);

@@ -62,6 +62,8 @@ pub struct Settings {
     pub replace: Replace,
     /// Time after which a node that is not connected counts as stale.
     pub stale_after: Duration,
+    /// Time after which a machine that is stale is deleted with its node; `None` for never.
+    pub delete_stale_after: Option<Duration>,
     /// Time that records are kept after they are over.
     pub record_ttl: Duration,
     /// Folder that records of the provisioner before this one may be in.
@@ -96,6 +98,7 @@ impl Settings {
             trusted_proxies: Vec::new(),
             replace: Replace::Never,
             stale_after: DEFAULT_STALE_AFTER,
+            delete_stale_after: None,
             record_ttl: DEFAULT_RECORD_TTL,
             import_folder: Some(state_dir.to_owned()),
         }

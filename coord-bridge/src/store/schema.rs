@@ -19,7 +19,9 @@ pub struct Migration {
 }
 
 /// All steps of this release. Released ones never change.
-pub const MIGRATIONS: &[Migration] = &[Migration {
+pub const MIGRATIONS: &[Migration] = &[FIRST, INSTALLATIONS];
+
+const FIRST: Migration = Migration {
     usable_from: 1,
     statements: &[
         "CREATE TABLE tokens (
@@ -84,7 +86,18 @@ pub const MIGRATIONS: &[Migration] = &[Migration {
             at_ms BIGINT NOT NULL,
             machines BIGINT NOT NULL)",
     ],
-}];
+};
+
+const INSTALLATIONS: Migration = Migration {
+    usable_from: 1,
+    statements: &["CREATE TABLE installations (
+        issued_key TEXT PRIMARY KEY,
+        machine TEXT NOT NULL,
+        node_id TEXT,
+        hostname TEXT,
+        tailscale_ip TEXT,
+        found_ms BIGINT)"],
+};
 
 /// Brings the store to the last of `migrations`, or finds that it is newer and can be used.
 ///

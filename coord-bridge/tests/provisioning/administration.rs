@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use coord_bridge::headscale::FailureKind;
+use coord_bridge::headscale::{FailureKind, Headscale};
 use coord_bridge::provisioning::administration::{AdministrationError, Keys};
+use coord_bridge::store::installations;
 use coord_bridge::store::keys::KeyState;
 use coord_bridge::store::machines::State;
 use coord_bridge::store::tokens::Profile;
 
 use crate::bench::Bench;
 use crate::headscale::Mood;
+use crate::postgres_server;
 
 const ROUND: Duration = Duration::from_secs(30);
 
@@ -17,7 +19,7 @@ const ROUND: Duration = Duration::from_secs(30);
 #[tokio::test]
 async fn keys_are_made_for_installers_and_ended() {
     let bench = Bench::new();
-    let made = bench.provisioning.create_key(Profile::Machine, ROUND * 240).await.unwrap();
+    let made = bench.provisioning.create_key(Profile::Machine, ROUND * 240, None).await.unwrap();
     assert_eq!(made.expires_at, "2026-01-01T02:00:01Z");
     let machine = bench.register("one").await.unwrap();
     let joined = bench.register("two").await.unwrap();
@@ -38,7 +40,7 @@ async fn keys_are_made_for_installers_and_ended() {
 
 #[tokio::test]
 async fn keys_of_others_end_only_with_all() {
-    use coord_bridge::headscale::{Headscale, NewKey};
+    use coord_bridge::headscale::NewKey;
     use coord_bridge::provisioning::clock::Clock;
     let bench = Bench::new();
     let user = bench.headscale.ensure_user("sovran-deploy").await.unwrap().id;
@@ -55,7 +57,7 @@ async fn keys_of_others_end_only_with_all() {
 async fn an_installers_key_is_never_unknown() {
     let bench = Bench::new();
     bench.headscale.set("create_key", Mood::Loses(FailureKind::Unreachable));
-    bench.provisioning.create_key(Profile::Machine, ROUND * 240).await.unwrap_err();
+    bench.provisioning.create_key(Profile::Machine, ROUND * 240, None).await.unwrap_err();
     assert_eq!(bench.headscale.valid_keys().len(), 1);
     bench.advance_and_reconcile(ROUND).await;
     assert!(bench.headscale.valid_keys().is_empty());
@@ -147,4 +149,66 @@ async fn a_thousand_register_and_ten_thousand_are_listed() {
     let caller = bench.caller(&bench.admin_token(), "192.0.2.1");
     assert_eq!(bench.provisioning.machines(&caller).await.unwrap().len(), 10_000);
     bench.assert_no_unknown_key("after a thousand").await;
+}
+
+/// the list says what was installed from a live system.
+#[tokio::test]
+async fn a_live_system_leads_to_the_machine_that_was_installed_from_it() {
+    for location in [None, postgres_server::database()].into_iter().take(2) {
+        let bench = Bench::at(location, |_| {});
+        let live = bench.register("sovran-deploy-0123456789abcdef").await.unwrap();
+        let node = bench.headscale.join(live.key.reveal(), "sovran-deploy-0123456789abcdef");
+        bench.advance_and_reconcile(ROUND).await;
+
+        let installs = Some(live.machine_id.as_str());
+        let create = async |installs| {
+            bench.provisioning.create_key(Profile::Machine, ROUND * 240, installs).await
+        };
+        create(Some("nobody")).await.unwrap_err();
+        assert_eq!(bench.headscale.all_keys().len(), 1, "Headscale is not asked");
+        let made = create(installs).await.unwrap();
+        create(installs).await.unwrap();
+        // The live system goes before what it has installed comes.
+        bench.headscale.remove_node(&node);
+        bench.advance_and_reconcile(ROUND).await;
+        assert_eq!(bench.machine(&live.machine_id).await.state, State::Deleted);
+        let found = async || bench.store.read(installations::all).await.unwrap();
+        assert!(found().await.iter().all(|it| it.installed.is_none()));
+
+        bench.headscale.join(made.key.reveal(), "sovran-node");
+        bench.advance_and_reconcile(ROUND).await;
+        let all = found().await;
+        assert!(all.len() == 2 && all.iter().all(|it| it.machine == live.machine_id));
+        let installed: Vec<_> = all.iter().filter_map(|it| it.installed.as_ref()).collect();
+        let [installed] = installed[..] else { panic!("{installed:?}") };
+        assert_eq!(installed.hostname, "sovran-node");
+        assert_eq!(installed.tailscale_ip, "100.64.0.1");
+
+        bench.advance_and_reconcile(bench.settings.record_ttl + ROUND).await;
+        assert!(found().await.is_empty(), "it goes with the registration");
+    }
+}
+
+/// Only those that are away for long go, and only where that is wanted.
+#[tokio::test]
+async fn stale_machines_are_deleted_where_that_is_wanted() {
+    let bench = Bench::with(|settings| settings.delete_stale_after = Some(ROUND * 10_000));
+    let mut machines = Vec::new();
+    for name in ["away", "there"] {
+        let machine = bench.register(name).await.unwrap();
+        let node = bench.headscale.join(machine.key.reveal(), name);
+        machines.push((machine.machine_id, node));
+    }
+    bench.advance_and_reconcile(ROUND).await;
+    let now = coord_bridge::provisioning::clock::Clock::now(&*bench.clock);
+    bench.headscale.change_node(&machines[0].1, |it| {
+        (it.online, it.last_seen) = (false, Some(now));
+    });
+    bench.advance_and_reconcile(bench.settings.stale_after + ROUND).await;
+    assert_eq!(bench.machine(&machines[0].0).await.state, State::Stale);
+    assert_eq!(bench.headscale.nodes().await.unwrap().len(), 2);
+    bench.advance_and_reconcile(ROUND * 10_000).await;
+    assert_eq!(bench.machine(&machines[0].0).await.state, State::Deleted);
+    assert_eq!(bench.machine(&machines[1].0).await.state, State::Online);
+    assert_eq!(bench.headscale.nodes().await.unwrap().len(), 1);
 }

@@ -253,42 +253,61 @@ fn what_is_over_is_removed_after_its_time() {
     });
 }
 
-/// The steps of a release to come: one that only adds, and one that older programs cannot follow.
-const WITH_COLUMN: &[Migration] = &[
-    MIGRATIONS[0],
-    Migration { usable_from: 1, statements: &["ALTER TABLE machines ADD COLUMN colour TEXT"] },
-];
-const WITHOUT_TABLE: &[Migration] = &[
-    MIGRATIONS[0],
-    WITH_COLUMN[1],
-    Migration { usable_from: 3, statements: &["DROP TABLE machines"] },
-];
+/// A step that only adds.
+const WITH_COLUMN: Migration =
+    Migration { usable_from: 1, statements: &["ALTER TABLE machines ADD COLUMN colour TEXT"] };
+
+/// What a release to come may have after the steps of this one.
+fn steps_to_come(more: &[Migration]) -> &'static [Migration] {
+    [MIGRATIONS, more].concat().leak()
+}
 
 /// O7.1. Forward by itself, back by one release, and no further.
 #[test]
 fn a_store_of_the_next_release_can_still_be_used() {
+    let known = i64::try_from(MIGRATIONS.len()).unwrap();
+    let needed = known + 2;
+    let without_table = Migration { usable_from: needed, statements: &["DROP TABLE machines"] };
     on_both(|location| {
         let insert = |store: &Store, id: &'static str| {
             store.write_now(move |s| machines::insert(s, &machine(id, id, State::Online)))
         };
         insert(&Store::new(location.clone()).unwrap(), "01").unwrap();
 
-        let newer = Store::with_migrations(location.clone(), WITH_COLUMN).unwrap();
+        let with_column = steps_to_come(&[WITH_COLUMN]);
+        let newer = Store::with_migrations(location.clone(), with_column).unwrap();
         newer.write_now(|s| s.execute("UPDATE machines SET colour = $1", &["red".into()])).unwrap();
         drop(newer);
         let older = Store::new(location.clone()).unwrap();
         insert(&older, "02").unwrap();
         assert_eq!(older.read_now(machines::all).unwrap().len(), 2);
-        let newer = Store::with_migrations(location.clone(), WITH_COLUMN).unwrap();
+        let newer = Store::with_migrations(location.clone(), with_column).unwrap();
         let red = newer.read_now(|s| s.query("SELECT id FROM machines WHERE colour = 'red'", &[]));
         assert_eq!(red.unwrap().len(), 1, "nothing is lost on the way");
 
-        Store::with_migrations(location.clone(), WITHOUT_TABLE)
-            .unwrap()
-            .read_now(|_| Ok(()))
-            .unwrap();
+        let steps = steps_to_come(&[WITH_COLUMN, without_table]);
+        Store::with_migrations(location.clone(), steps).unwrap().read_now(|_| Ok(())).unwrap();
         let refused = Store::new(location).unwrap().read_now(|_| Ok(()));
-        assert_eq!(refused, Err(StoreError::TooNew { found: 3, needed: 3, known: 1 }));
+        assert_eq!(refused, Err(StoreError::TooNew { found: needed, needed, known }));
+    });
+}
+
+/// Must hold: the program of every schema so far can use a store of this one, and what it writes
+/// there is kept.
+#[test]
+fn older_programs_can_use_a_store_of_this_release() {
+    assert!(MIGRATIONS.len() > 1, "there is an older schema");
+    on_both(|location| {
+        drop(Store::new(location.clone()).unwrap().read_now(|_| Ok(())));
+        for known in 1..MIGRATIONS.len() {
+            let older = Store::with_migrations(location.clone(), &MIGRATIONS[..known]).unwrap();
+            let id = known.to_string();
+            older
+                .write_now(move |s| machines::insert(s, &machine(&id, &id, State::Online)))
+                .unwrap();
+        }
+        let store = Store::new(location).unwrap();
+        assert_eq!(store.read_now(machines::all).unwrap().len(), MIGRATIONS.len() - 1);
     });
 }
 
