@@ -8,6 +8,7 @@
 //! | `session` | a DERP client that logs in and exchanges packets |
 //! | `stream` | TCP and TLS with a deadline over all |
 //! | `stun` | one question over UDP |
+//! | `trust` | the rules of TLS, as a node of a DERP map says them |
 //!
 //! Does: measures every step, and says what is wrong in words.
 //! Does not: resolve names, print, or use threads: a call takes up to [`STEP_TIME`] a step.
@@ -18,15 +19,17 @@ mod pin;
 mod session;
 mod stream;
 mod stun;
+mod trust;
 
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use derp::key::NodePublic;
+use derp::key::{NodePrivate, NodePublic};
 
 pub use fault::Fault;
+pub use trust::Authorities;
 
 use self::session::Session;
 
@@ -58,6 +61,15 @@ pub enum Trust {
     Plain,
     /// By its certificate, as `CertName` in a DERP map pins it: `sha256-raw:` and 64 hex digits.
     Pin(String),
+    /// By a certificate of an authority.
+    Authority {
+        /// Whose certificates are good.
+        authorities: Authorities,
+        /// Name that the certificate has to be for.
+        cert_name: String,
+    },
+    /// It does not, and asks for TLS all the same: `InsecureForTests` in a DERP map.
+    Anyone,
 }
 
 /// What is tried, in this order.
@@ -155,6 +167,45 @@ pub fn run(target: &Target) -> Report {
     if let Some(address) = target.http {
         report.add(Part::Challenge, address, outcome(http::challenge(address)));
     }
+    report
+}
+
+/// Tries what no client can do without, and what costs a relay little: STUN, TLS, upgrade, and
+/// one login with the key `own`.
+///
+/// A relay that knows who may use it, and closes where `own` would be let in, is
+/// [`Fault::NotAdmitted`]: it has answered like a relay up to there.
+///
+/// Blocks, for up to [`STEP_TIME`] a step.
+#[must_use]
+pub fn greet(target: &Target, own: NodePrivate) -> Report {
+    let mut report = Report::default();
+    if let Some(address) = target.stun {
+        report.add(Part::Stun, address, outcome(stun::ask(address)));
+    }
+    let began = Instant::now();
+    let session = match Session::dial(target) {
+        Ok(session) => session,
+        Err(fault) => {
+            report.add(Part::Connect, target.derp, Outcome::Failed(fault));
+            return report;
+        }
+    };
+    let took = began.elapsed();
+    report.add(Part::Connect, target.derp, Outcome::Good { took, seen: session.describe() });
+    let began = Instant::now();
+    let seen = session
+        .log_in_as(own)
+        .map(|client| (began.elapsed(), format!("relay key {}", client.relay())));
+    report.add(Part::Login, target.derp, outcome(seen));
+    report
+}
+
+/// Asks for an answer to STUN at `address`, and nothing else. Blocks, for up to [`STEP_TIME`].
+#[must_use]
+pub fn ask_stun(address: SocketAddr) -> Report {
+    let mut report = Report::default();
+    report.add(Part::Stun, address, outcome(stun::ask(address)));
     report
 }
 

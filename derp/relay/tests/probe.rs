@@ -59,7 +59,7 @@ fn a_relay_that_refuses_the_login_fails_there_and_later_steps_are_not_tried() {
 
         let failure = report.first_failure().unwrap();
         assert_eq!(failure.part, Part::Login);
-        assert!(matches!(failure.outcome, Outcome::Failed(Fault::Closed)), "{failure:?}");
+        assert!(matches!(failure.outcome, Outcome::Failed(Fault::NotAdmitted)), "{failure:?}");
         let not_tried = |part| {
             let mut steps = report.steps.iter();
             steps.any(|it| it.part == part && matches!(it.outcome, Outcome::NotTried(_)))

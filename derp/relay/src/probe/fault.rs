@@ -22,6 +22,9 @@ pub enum Fault {
     /// The other side closed the connection.
     #[error("the relay closes the connection")]
     Closed,
+    /// The other side closed the connection once it knew who wants in.
+    #[error("the relay closes the connection where it would let a client in")]
+    NotAdmitted,
     /// An HTTP answer other than the one that clients need.
     #[error("answers {0}")]
     Http(String),
@@ -57,6 +60,9 @@ pub enum Fault {
     /// The pin is no `sha256-raw:` and 64 hex digits.
     #[error("the pin is no `sha256-raw:` and 64 hex digits")]
     Pin,
+    /// There is no authority whose certificates are trusted.
+    #[error("this system has no certificates of authorities to trust")]
+    NoAuthorities,
 }
 
 impl From<io::Error> for Fault {

@@ -15,12 +15,12 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::client::verify_server_name;
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::server::ParsedCertificate;
-use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::Fault;
+use crate::tls::certificate;
 use crate::tls::validity::Validity;
-use crate::tls::{certificate, provider};
 
 /// What the name in the certificate with the relay's key starts with.
 const KEY_NAME: &[u8] = b"derpkey";
@@ -28,21 +28,16 @@ const KEY_NAME: &[u8] = b"derpkey";
 /// Hex digits in that name, behind the start.
 const KEY_DIGITS: usize = 64;
 
-/// A client that trusts the certificate with this pin and no other.
-pub(super) fn client_config(pin: &str) -> Result<Arc<ClientConfig>, Fault> {
+/// Trusts the certificate with this pin and no other.
+pub(super) fn verifier(
+    pin: &str,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ServerCertVerifier>, Fault> {
     let digits = pin.strip_prefix(PIN_PREFIX).ok_or(Fault::Pin)?;
     if digits.len() != 64 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
         return Err(Fault::Pin);
     }
-    let provider = provider();
-    let verifier = Pinned { pin: pin.to_owned(), provider: Arc::clone(&provider) };
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| Fault::Io(std::io::Error::other(error)))?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
-    Ok(Arc::new(config))
+    Ok(Arc::new(Pinned { pin: pin.to_owned(), provider: Arc::clone(provider) }))
 }
 
 /// The relay's key in `certificate`, if that is the one that clients look for it in.

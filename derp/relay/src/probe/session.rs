@@ -11,7 +11,7 @@ use derp::login::{ClientInfo, ClientLogin, Open, PROTOCOL_VERSION};
 use rustls_pki_types::ServerName;
 
 use super::stream::{Stream, Timed};
-use super::{Fault, PACKET_LEN, Target, Trust, pin, random};
+use super::{Fault, PACKET_LEN, Target, Trust, pin, random, trust};
 
 /// Most bytes in the answer to the upgrade.
 const MAX_HEAD_LEN: usize = 16 * 1024;
@@ -22,6 +22,7 @@ const READ_LEN: usize = 16 * 1024;
 /// A connection that is not logged in yet.
 pub(super) struct Session {
     stream: Stream,
+    is_pinned: bool,
     host: String,
 }
 
@@ -47,23 +48,29 @@ impl Session {
         let socket = Timed::connect(target.derp)?;
         let stream = match &target.trust {
             Trust::Plain => Stream::Plain(socket),
-            Trust::Pin(pin) => {
-                let name = ServerName::try_from(target.host_name.clone())
-                    .map_err(|_| Fault::HostName(target.host_name.clone()))?;
-                Stream::tls(socket, pin::client_config(pin)?, name)?
+            Trust::Pin(pin) => Stream::tls(socket, trust::by_pin(pin)?, server_name(target)?)?,
+            Trust::Authority { authorities, cert_name } => {
+                let config = trust::by_authority(authorities, cert_name)?;
+                Stream::tls(socket, config, server_name(target)?)?
             }
+            Trust::Anyone => Stream::tls(socket, trust::anyone()?, server_name(target)?)?,
         };
-        Ok(Self { stream, host: host(&target.host_name, target.derp) })
+        let is_pinned = matches!(target.trust, Trust::Pin(_));
+        Ok(Self { stream, is_pinned, host: host(&target.host_name, target.derp) })
     }
 
     /// What the handshake was.
     pub(super) fn describe(&self) -> String {
-        match self.stream {
-            Stream::Plain(_) => "no TLS",
-            Stream::Tls(_) if self.stream.is_tls_1_3() => "TLS 1.3, the certificate has the pin",
-            Stream::Tls(_) => "TLS 1.2, the certificate has the pin",
+        let version = match self.stream {
+            Stream::Plain(_) => return "no TLS".to_owned(),
+            Stream::Tls(_) if self.stream.is_tls_1_3() => "TLS 1.3",
+            Stream::Tls(_) => "TLS 1.2",
+        };
+        if self.is_pinned {
+            format!("{version}, the certificate has the pin")
+        } else {
+            version.to_owned()
         }
-        .to_owned()
     }
 
     /// The relay's key in its certificates, where clients may take it from there.
@@ -72,13 +79,17 @@ impl Session {
         self.stream.is_tls_1_3().then(|| certificates.iter().find_map(pin::relay_key)).flatten()
     }
 
-    /// Upgrades, waits for the answer, and logs in.
-    pub(super) fn log_in(mut self) -> Result<Client, Fault> {
+    /// Upgrades, waits for the answer, and logs in with a key of its own.
+    pub(super) fn log_in(self) -> Result<Client, Fault> {
+        self.log_in_as(private_key()?)
+    }
+
+    /// The same, with this key.
+    pub(super) fn log_in_as(mut self, own: NodePrivate) -> Result<Client, Fault> {
         self.stream.begin_step();
         self.stream.write_all(self.request("").as_bytes())?;
         self.stream.flush()?;
         let input = self.upgraded()?;
-        let own = private_key()?;
         let key = own.public();
         let login = ClientLogin::new(own, info(), random()?);
         self.finish(key, login, input)
@@ -144,7 +155,13 @@ impl Session {
             }
             login = turn.login;
             if turn.used == 0 && turn.send.is_empty() {
-                receive(&mut self.stream, &mut input)?;
+                let received = receive(&mut self.stream, &mut input);
+                match (received, &login) {
+                    (Err(Fault::Closed), ClientLogin::AwaitServerInfo(_)) => {
+                        return Err(Fault::NotAdmitted);
+                    }
+                    (received, _) => received?,
+                }
             }
         }
     }
@@ -247,6 +264,12 @@ fn info() -> ClientInfo {
 
 fn private_key() -> Result<NodePrivate, Fault> {
     random::<KEY_LEN>().map(NodePrivate::from_random)
+}
+
+/// Name that the relay is called by in TLS.
+fn server_name(target: &Target) -> Result<ServerName<'static>, Fault> {
+    ServerName::try_from(target.host_name.clone())
+        .map_err(|_| Fault::HostName(target.host_name.clone()))
 }
 
 /// What the `Host` header says.

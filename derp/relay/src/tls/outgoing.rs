@@ -53,7 +53,8 @@ fn trusting(roots: RootCertStore) -> ClientConfig {
         .with_no_client_auth()
 }
 
-fn roots(is_https: bool, ca_file: Option<&Path>) -> Result<RootCertStore, TrustError> {
+/// Certificates of the system's authorities, if `is_https`, and of those in `ca_file`.
+pub(crate) fn roots(is_https: bool, ca_file: Option<&Path>) -> Result<RootCertStore, TrustError> {
     let mut roots = RootCertStore::empty();
     if is_https {
         let (_, _) =
