@@ -1,7 +1,7 @@
 //! A running bridge: its listeners, and the map that it publishes.
 //!
 //! Does: opens everything or nothing, puts the map into its file before anybody can ask for it,
-//! replaces the map while it runs, and ends within a bounded time.
+//! lets it be kept up to date while it runs, and ends within a bounded time.
 //! Does not: read a configuration file, print, or handle signals; that is `cli`.
 
 use std::io;
@@ -10,7 +10,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use derp::map::DerpMap;
 use derp_relay::socket::{self, ListenError};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -19,18 +18,21 @@ use tokio::task::JoinHandle;
 use crate::addresses::Addresses;
 use crate::config::DEFAULT_PROVISIONING_LISTEN;
 use crate::http::Pages;
+use crate::http::basic::Login;
 use crate::http::listener;
 use crate::http::map::MapPages;
 use crate::http::provisioning::ProvisioningPages;
-use crate::map_file::{self, WriteError};
+use crate::map_file::WriteError;
 use crate::provisioning::Provisioning;
-use crate::published::{Edition, Format, Published};
+use crate::publication::status::Status;
+use crate::publication::{self, Live, Plan, Publisher};
+use crate::published::Edition;
 
 /// Threads that answer. Every answer lies ready, so two are one more than needed.
 const THREADS: usize = 2;
 
-/// Most threads that wait for the disk.
-const DISK_THREADS: usize = 4;
+/// Most threads that wait: for the disk, and for relays that are tried.
+const WAITING_THREADS: usize = 4 + publication::MAX_PROBES;
 
 /// Time that answers under way have to go out when the bridge ends.
 const STOP_TIME: Duration = Duration::from_secs(3);
@@ -68,29 +70,23 @@ pub struct Listeners {
 /// What a bridge is to do at its listeners.
 #[derive(Debug, Default)]
 pub struct Setup {
-    /// The map, without faults.
-    pub map: DerpMap,
+    /// What is published.
+    pub plan: Plan,
+    /// Relays that have registered and are heard of, if any can.
+    pub live: Option<Live>,
+    /// Who may fetch the map; without it everybody.
+    pub map_login: Option<Login>,
     /// File that the map is kept in.
     pub map_file: Option<PathBuf>,
     /// Registration of machines; without it none can register.
     pub provisioning: Option<Arc<Provisioning>>,
 }
 
-/// What publishing a map has changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// The map is another one than before.
-    Replaced,
-    /// It is the same map.
-    Same,
-}
-
 /// A running bridge. Dropping it stops it.
 #[derive(Debug)]
 pub struct Bridge {
     addresses: Addresses,
-    published: Arc<Published>,
-    map_file: Option<PathBuf>,
+    publisher: Arc<Publisher>,
     /// Taken when it stops.
     running: Option<Running>,
 }
@@ -124,21 +120,19 @@ impl Bridge {
     ///
     /// [`StartError`], on one line that names the file and what to do.
     pub fn start(listeners: Listeners, setup: Setup) -> Result<Self, StartError> {
-        let Setup { map, map_file, provisioning } = setup;
+        let Setup { plan, live, map_login, map_file, provisioning } = setup;
+        let key = publication::new_probe_key()?;
+        let publisher = Publisher::start(plan, live, map_file.clone(), key)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .thread_name("bridge")
             .worker_threads(THREADS)
-            .max_blocking_threads(DISK_THREADS)
+            .max_blocking_threads(WAITING_THREADS)
             .enable_all()
             .build()?;
-        let edition = Edition::new(map);
-        if let Some(path) = &map_file {
-            map_file::write(path, &edition.rendering(Format::Yaml).bytes)?;
-        }
-        let published = Arc::new(Published::new(edition));
         let (stop, _) = watch::channel(());
         let mut running = Running { runtime, listeners: Vec::new(), stop };
-        let map = Arc::new(MapPages::new(Arc::clone(&published), map_file.clone()));
+        let published = Arc::clone(publisher.published());
+        let map = Arc::new(MapPages::new(published, map_file, map_login));
         if let Some(provisioning) = &provisioning {
             running.runtime.spawn(Arc::clone(provisioning).run());
         }
@@ -150,7 +144,8 @@ impl Bridge {
         for listener in listeners.provisioning {
             addresses.provisioning.push(running.serve(listener, Arc::clone(&provisioning))?);
         }
-        Ok(Self { addresses, published, map_file, running: Some(running) })
+        running.runtime.spawn(Arc::clone(&publisher).run());
+        Ok(Self { addresses, publisher, running: Some(running) })
     }
 
     /// Where it listens.
@@ -162,33 +157,24 @@ impl Bridge {
     /// What it publishes now.
     #[must_use]
     pub fn edition(&self) -> Arc<Edition> {
-        self.published.edition()
+        self.publisher.published().edition()
     }
 
-    /// Publishes `map` from now on, in the file first. The same map changes nothing, and writes
-    /// the file only where that does not hold it any more.
-    ///
-    /// # Errors
-    ///
-    /// [`WriteError`]; the old map then stays everywhere.
-    pub fn publish(&self, map: DerpMap) -> Result<Change, WriteError> {
-        let edition = Edition::new(map);
-        if let Some(path) = &self.map_file {
-            let written = map_file::write(path, &edition.rendering(Format::Yaml).bytes);
-            if let Err(error) = written {
-                self.published.refuse_reload();
-                return Err(error);
-            }
-        }
-        let change =
-            if edition == *self.published.edition() { Change::Same } else { Change::Replaced };
-        self.published.replace(edition);
-        Ok(change)
+    /// What keeps the map up to date: it takes another plan, and says how it is doing.
+    #[must_use]
+    pub const fn publisher(&self) -> &Arc<Publisher> {
+        &self.publisher
+    }
+
+    /// How publication is doing. Costs a pointer.
+    #[must_use]
+    pub fn publication(&self) -> Arc<Status> {
+        self.publisher.status()
     }
 
     /// Keeps the map, since a newer configuration cannot be used; `/ready` says so.
     pub fn refuse_reload(&self) {
-        self.published.refuse_reload();
+        self.publisher.published().refuse_reload();
     }
 
     /// Closes the listeners, lets answers under way go out, and waits for that a bounded time.
@@ -200,7 +186,7 @@ impl Bridge {
 
     fn end(&mut self) {
         let Some(running) = self.running.take() else { return };
-        self.published.stop();
+        self.publisher.published().stop();
         running.end();
     }
 }

@@ -29,6 +29,7 @@ use crate::bridge::StartError;
 use crate::config::{ConfigError, Keys, NoCredentials};
 use crate::enroll::EnrollError;
 use crate::headscale::SetupError;
+use crate::http::basic::LoginError;
 use crate::provisioning;
 use crate::provisioning::administration::AdministrationError;
 use crate::provisioning::settings::{MAX_KEY_EXPIRY, MIN_KEY_EXPIRY};
@@ -48,7 +49,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Publishes the DERP map. SIGHUP reads the region in the configuration again.
+    /// Publishes the DERP map. SIGHUP reads regions and upstreams in the configuration again.
     Serve(ConfigArguments),
     /// Prints the map, byte for byte as `serve` publishes it.
     Map {
@@ -132,6 +133,9 @@ pub enum ExitError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The password of the map.
+    #[error(transparent)]
+    MapLogin(#[from] LoginError),
     /// The password of the store.
     #[error("cannot read store_password_file {}: {source}", path.display())]
     Password {
@@ -175,6 +179,7 @@ impl ExitError {
             Self::Start(_) | Self::Relay(_) if socket::exhaustion(self).is_some() => 1,
             Self::Enroll(error) if !error.is_usage() => 1,
             Self::Config(_)
+            | Self::MapLogin(_)
             | Self::Start(_)
             | Self::Enroll(_)
             | Self::Relay(_)

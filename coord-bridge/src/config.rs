@@ -5,7 +5,7 @@
 //! Does not: open a file other than the configuration, or a socket.
 //!
 //! ```text
-//! bridge.toml -> Keys --or--> Config { map, listeners, map_file, registration }
+//! bridge.toml -> Keys --or--> Config { plan, listeners, map_file, registration }
 //! flags, variables -^
 //! ```
 
@@ -14,15 +14,18 @@ mod keys;
 mod provisioning;
 mod region;
 mod secret_file;
+mod upstream;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use derp::map::DerpMap;
 use derp_relay::config::{Faults, Log};
 use derp_relay::settings::{self, Listen};
 
 use crate::addresses::Addresses;
+use crate::publication::embedded::EmbeddedSettings;
+use crate::publication::{DEFAULT_PROBE_INTERVAL, Plan};
 
 pub use derp_relay::config::ConfigError;
 pub use headscale::{HeadscaleConfig, HeadscaleKeys, Reach};
@@ -30,6 +33,7 @@ pub use keys::{Keys, NodeKeys, RegionKeys, VARIABLE_PREFIX};
 pub use provisioning::{DEFAULT_STATE_DIR, ProvisioningKeys, Registration, ReplaceKey};
 pub use region::{DEFAULT_REGION_CODE, DEFAULT_REGION_ID, DEFAULT_REGION_NAME, OWN_REGION_IDS};
 pub use secret_file::{CREDENTIALS_VARIABLE, NoCredentials, ParseSecretFileError, SecretFile};
+pub use upstream::{DEFAULT_UPSTREAM_INTERVAL, MAX_UPSTREAMS, MIN_UPSTREAM_INTERVAL, UpstreamKeys};
 
 /// Where the map is served unless told otherwise.
 pub const DEFAULT_MAP_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8_091);
@@ -45,11 +49,25 @@ pub struct Config {
     pub listen: Addresses,
     /// File that the map is kept in.
     pub map_file: Option<PathBuf>,
-    /// The map, without faults.
-    pub map: DerpMap,
+    /// What is published.
+    pub plan: Plan,
+    /// Who may fetch the map; without it everybody.
+    pub map_login: Option<MapLogin>,
     /// Registration of machines.
     pub registration: Registration,
 }
+
+/// A user, and where its password lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MapLogin {
+    /// The user.
+    pub user: String,
+    /// Where its password lies.
+    pub password_file: SecretFile,
+}
+
+/// Shortest time between two rounds of probes: each costs a relay a login.
+pub const MIN_PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Config {
     /// Puts together what flags and variables say with the file, if one is named.
@@ -94,7 +112,8 @@ impl Config {
     pub fn new(keys: Keys) -> Result<Self, ConfigError> {
         let mut faults = Vec::new();
         let registration = Registration::new(&keys, &mut faults);
-        let map = region::map(keys.region, &mut faults);
+        let plan = plan(&keys, &registration, &mut faults);
+        let map_login = map_login(keys.map_user, keys.map_password_file, &mut faults);
         let listen = Addresses {
             map: Listen::addresses(keys.map_listen.as_deref(), &[DEFAULT_MAP_LISTEN]),
             provisioning: Listen::addresses(
@@ -102,7 +121,7 @@ impl Config {
                 &[DEFAULT_PROVISIONING_LISTEN],
             ),
         };
-        let config = Self { listen, map_file: keys.map_file, map, registration };
+        let config = Self { listen, map_file: keys.map_file, plan, map_login, registration };
         if config.listen.map.is_empty() && config.map_file.is_none() {
             faults.push(
                 "map_listen, map_file: nothing publishes the map; give an address or a file"
@@ -114,4 +133,45 @@ impl Config {
         }
         if faults.is_empty() { Ok(config) } else { Err(ConfigError::Faults(Faults(faults))) }
     }
+}
+
+fn plan(keys: &Keys, registration: &Registration, faults: &mut Vec<String>) -> Plan {
+    let (map, named) = region::map(keys.region.clone(), keys.regions.clone(), faults);
+    let probe_interval = keys.map_probe_interval.map_or(DEFAULT_PROBE_INTERVAL, |span| span.0);
+    if !probe_interval.is_zero() && probe_interval < MIN_PROBE_INTERVAL {
+        faults.push("map_probe_interval: out of bounds; at least 1s, or 0 for none".to_owned());
+    }
+    let url = registration.headscale.as_ref().and_then(|headscale| match &headscale.reach {
+        Reach::Url { url, ca_file, .. } => Some((url.clone(), ca_file.clone())),
+        Reach::Socket(_) => None,
+    });
+    Plan {
+        map,
+        named,
+        probe_interval: (!probe_interval.is_zero()).then_some(probe_interval),
+        upstreams: upstream::upstreams(keys.upstreams.clone(), faults),
+        embedded: EmbeddedSettings { config_file: keys.headscale.config_file.clone(), url },
+        state_dir: Some(keys.state_dir.clone().unwrap_or_else(|| DEFAULT_STATE_DIR.into())),
+    }
+}
+
+fn map_login(
+    user: Option<String>,
+    password_file: Option<SecretFile>,
+    faults: &mut Vec<String>,
+) -> Option<MapLogin> {
+    match (user, password_file) {
+        (Some(user), Some(password_file)) => {
+            if !upstream::is_user(&user) {
+                faults.push(format!("map_user: {}", upstream::USER_WORDS));
+            }
+            return Some(MapLogin { user, password_file });
+        }
+        (Some(_), None) => {
+            faults.push("map_password_file: missing; map_user needs one".to_owned());
+        }
+        (None, Some(_)) => faults.push("map_user: missing; a password needs one".to_owned()),
+        (None, None) => {}
+    }
+    None
 }

@@ -2,6 +2,7 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | [`basic`] | a user and a password, as HTTP has them |
 //! | [`listener`] | connections: how many, how long, how much |
 //! | [`map`] | the listener that Headscale and clients fetch the map from |
 //! | [`provisioning`] | the listener that installers register machines at |
@@ -9,6 +10,7 @@
 //! Does: answers with bytes that lie ready. Does not: open listeners (`bridge` does), or speak
 //! TLS: a proxy in front does.
 
+pub mod basic;
 pub mod listener;
 pub mod map;
 pub mod provisioning;

@@ -1,8 +1,8 @@
 //! The sidecar of Headscale, as a library: it publishes the DERP map, and can host the relay.
 //!
 //! ```text
-//! bridge.toml -> config -> published --+-> http::map   GET /derpmap.json, /derpmap.yaml
-//!                 (DerpMap)            +-> map_file    derp.yaml for derp.paths
+//! bridge.toml -> config -> publication -> published --+-> http::map   GET /derpmap.json, .yaml
+//! relays, upstreams -----------^ (DerpMap)            +-> map_file    derp.yaml for derp.paths
 //!
 //! POST /register -> http::provisioning -> provisioning -> store, headscale
 //! ```
@@ -12,6 +12,7 @@
 //! | [`bridge`] | a running bridge, and how to start one |
 //! | [`addresses`] | where it listens |
 //! | [`config`] | what the bridge is to do; every key, flag and variable |
+//! | [`publication`] | the map kept up to date: regions of ours and of others, probes |
 //! | [`published`] | the map that is published now, rendered once |
 //! | [`relays`] | relays that have registered themselves
 //! | [`map_file`] | the map as a file |
@@ -36,6 +37,7 @@ pub mod headscale;
 pub mod http;
 pub mod map_file;
 pub mod provisioning;
+pub mod publication;
 pub mod published;
 pub mod relays;
 pub mod self_test;

@@ -9,10 +9,12 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use derp::map::DerpMap;
 use hyper::header::HeaderValue;
+
+use crate::publication::embedded::Collision;
 
 /// A form of the map.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +57,10 @@ pub struct Published {
     edition: ArcSwap<Edition>,
     /// The configuration could not be read again.
     reload_refused: AtomicBool,
+    /// A newer map cannot be written to its file.
+    file_refused: AtomicBool,
+    /// What Headscale's embedded relay does, in words for strangers.
+    collision: ArcSwapOption<&'static str>,
     /// The process is about to end.
     stopping: AtomicBool,
 }
@@ -102,6 +108,8 @@ impl Published {
         Self {
             edition: ArcSwap::from_pointee(edition),
             reload_refused: AtomicBool::new(false),
+            file_refused: AtomicBool::new(false),
+            collision: ArcSwapOption::empty(),
             stopping: AtomicBool::new(false),
         }
     }
@@ -113,14 +121,25 @@ impl Published {
     }
 
     /// Publishes `edition` from now on.
-    pub fn replace(&self, edition: Edition) {
-        self.edition.store(Arc::new(edition));
+    pub fn replace(&self, edition: Arc<Edition>) {
+        self.edition.store(edition);
+    }
+
+    /// Notes that the configuration is the one that was read last.
+    pub fn accept_reload(&self) {
         self.reload_refused.store(false, Ordering::Relaxed);
     }
 
     /// Notes that a newer configuration was refused, and that the old map stays.
     pub fn refuse_reload(&self) {
         self.reload_refused.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes whether a newer map cannot be written to its file, and what stands between the map
+    /// and Headscale's clients.
+    pub fn set_findings(&self, file_refused: bool, collision: Option<&Collision>) {
+        self.file_refused.store(file_refused, Ordering::Relaxed);
+        self.collision.store(collision.map(|it| Arc::new(it.finding())));
     }
 
     /// Notes that the process is about to end.
@@ -135,8 +154,10 @@ impl Published {
             Some("stopping")
         } else if self.reload_refused.load(Ordering::Relaxed) {
             Some("the new configuration is refused, the old map stays; the log says why")
+        } else if self.file_refused.load(Ordering::Relaxed) {
+            Some("a newer map cannot be written to its file, the old one stays; the log says why")
         } else {
-            None
+            self.collision.load().as_deref().copied()
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::config::{
     ConfigError, DEFAULT_MAP_LISTEN, DEFAULT_PROVISIONING_LISTEN, DEFAULT_REGION_ID, HeadscaleKeys,
     Keys, Registration, SecretFile,
 };
+use crate::publication::Plan;
 use crate::self_test::{self, Subject};
 
 /// Name of the region's node.
@@ -108,8 +109,13 @@ pub(super) fn run(arguments: &DevArguments) -> Result<(), ExitError> {
     let map = map(&relay);
     let map_file = std::path::absolute(folder.join(MAP_FILE))?;
     let provisioning = registration.as_ref().map(registration::start).transpose()?.flatten();
-    let bridge =
-        Bridge::start(listeners, Setup { map, map_file: Some(map_file.clone()), provisioning })?;
+    let setup = Setup {
+        plan: Plan { map, ..Plan::default() },
+        map_file: Some(map_file.clone()),
+        provisioning,
+        ..Setup::default()
+    };
+    let bridge = Bridge::start(listeners, setup)?;
     let edition = bridge.edition();
     let briefing = Briefing {
         relay: relay.addresses(),

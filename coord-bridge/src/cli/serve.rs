@@ -8,15 +8,17 @@ use super::{
     ConfigArguments, ExitError, raise_descriptor_limit, ready_fields, registration, say,
     tell_systemd,
 };
-use crate::bridge::{Bridge, Change, Listeners, Setup};
+use crate::bridge::{Bridge, Listeners, Setup};
 use crate::config::{Config, OWN_REGION_IDS};
+use crate::http::basic::Login;
+use crate::publication::Change;
 
 pub(super) fn run(arguments: &ConfigArguments) -> Result<(), ExitError> {
     let (config, log) = load(arguments)?;
     logging::start(log.level, log.format);
     // Signals are waited for before anything listens: none may find the program without a plan.
     let signals = Signals::new()?;
-    warn_of(&config.map);
+    warn_of(&config.plan.map);
     raise_descriptor_limit();
     let listeners = Listeners::open(&config.listen)?;
     // Without a map Headscale does not even start: registration must not stand in its way.
@@ -25,7 +27,9 @@ pub(super) fn run(arguments: &ConfigArguments) -> Result<(), ExitError> {
         None
     });
     let map_file = config.map_file.clone();
-    let setup = Setup { map: config.map.clone(), map_file, provisioning };
+    let map_login = config.map_login.as_ref().map(Login::read).transpose()?;
+    let plan = config.plan.clone();
+    let setup = Setup { plan, live: None, map_login, map_file, provisioning };
     let bridge = Bridge::start(listeners, setup)?;
     say(format!("ready {}\n", ready_fields(bridge.addresses())).as_bytes())?;
     tell_systemd();
@@ -46,7 +50,7 @@ fn load(
     Config::load(arguments.keys.clone(), arguments.config.as_deref())
 }
 
-/// Publishes the region that the configuration has now. Whatever is wrong, the old map stays.
+/// Publishes the regions and upstreams that the configuration has now. Whatever is wrong, the old map stays.
 fn reload(bridge: &Bridge, started_with: &Config, arguments: &ConfigArguments) {
     let config = match load(arguments) {
         Ok((config, _)) => config,
@@ -60,11 +64,12 @@ fn reload(bridge: &Bridge, started_with: &Config, arguments: &ConfigArguments) {
     for key in keys_that_wait(started_with, &config) {
         tracing::warn!(key, "has changed, and takes a restart to take effect");
     }
-    warn_of(&config.map);
-    match bridge.publish(config.map) {
+    warn_of(&config.plan.map);
+    match bridge.publisher().adopt(config.plan) {
         Ok(Change::Replaced) => tracing::info!("reloaded; the map is another one"),
         Ok(Change::Same) => tracing::info!("reloaded; the map is the same"),
-        Err(error) => tracing::error!(%error, "the map stays as it was"),
+        // The log has it already.
+        Err(_) => {}
     }
 }
 
@@ -75,6 +80,8 @@ fn keys_that_wait(old: &Config, new: &Config) -> Vec<&'static str> {
         .map(|((key, old), (_, new))| (key, old == new))
         .chain([
             ("map_file", old.map_file == new.map_file),
+            ("map_user, map_password_file", old.map_login == new.map_login),
+            ("state_dir", old.plan.state_dir == new.plan.state_dir),
             ("provisioning, login_server, headscale, store", old.registration == new.registration),
         ])
         .filter_map(|(key, same)| (!same).then_some(key))

@@ -54,6 +54,16 @@ pub struct HeadscaleKeys {
         value_name = "FILE"
     )]
     pub ca_file: Option<PathBuf>,
+
+    /// Headscale's configuration, or a copy of its `derp:` block, to see whether its embedded
+    /// relay has the id of a region of ours. Default none.
+    #[arg(
+        id = "headscale.config_file",
+        long = "headscale-config-file",
+        env = "COORD_BRIDGE_HEADSCALE__CONFIG_FILE",
+        value_name = "FILE"
+    )]
+    pub config_file: Option<PathBuf>,
 }
 
 /// One Headscale.
@@ -88,6 +98,7 @@ impl HeadscaleKeys {
             socket: self.socket.or(weaker.socket),
             api_key_file: self.api_key_file.or(weaker.api_key_file),
             ca_file: self.ca_file.or(weaker.ca_file),
+            config_file: self.config_file.or(weaker.config_file),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The settings of the bridge as they are written: every key once, for file, flag and variable.
 //!
 //! The comment of a key is its documentation: `--help` prints it. Each is optional here; what an
-//! absent one means is in `config`. Nodes are a list of tables, so they are in the file only.
+//! absent one means is in `config`. Nodes, further regions and upstreams are lists of tables, so they are
+//! in the file only.
 
 use std::path::PathBuf;
 
@@ -9,9 +10,10 @@ use clap::Args;
 use derp_relay::config::{LogFormat, LogLevel};
 use serde::Deserialize;
 
-use derp_relay::settings::{self, Listen, one_or_several};
+use derp_relay::settings::{self, Listen, Span, one_or_several};
 
 use super::provisioning::ProvisioningKeys;
+use super::upstream::{UPSTREAM_KEYS, UpstreamKeys};
 use super::{HeadscaleKeys, SecretFile};
 
 /// What every environment variable of the bridge begins with.
@@ -30,9 +32,32 @@ pub struct Keys {
     #[arg(long, env = "COORD_BRIDGE_MAP_FILE", value_name = "FILE")]
     pub map_file: Option<PathBuf>,
 
+    /// User for Basic authentication of whoever fetches the map; with `map_password_file`.
+    /// Default none: everybody may.
+    #[arg(long, env = "COORD_BRIDGE_MAP_USER", value_name = "NAME")]
+    pub map_user: Option<String>,
+
+    /// File with the password of `map_user`, or `credential:NAME`. Default none.
+    #[arg(long, env = "COORD_BRIDGE_MAP_PASSWORD_FILE", value_name = "FILE")]
+    pub map_password_file: Option<SecretFile>,
+
+    /// Time between two rounds in which each node of ours is tried, at least 1s; 0 for no trials.
+    /// Default `15s`.
+    #[arg(long, env = "COORD_BRIDGE_MAP_PROBE_INTERVAL", value_name = "DURATION")]
+    pub map_probe_interval: Option<Span>,
+
     /// The region that is published.
     #[command(flatten)]
     pub region: RegionKeys,
+
+    /// Further regions, with the same keys. One without nodes gives names to a region whose relays
+    /// register themselves.
+    #[arg(skip)]
+    pub regions: Vec<RegionKeys>,
+
+    /// Maps of others whose regions are published too.
+    #[arg(skip)]
+    pub upstreams: Vec<UpstreamKeys>,
 
     /// The Headscale that machines register with.
     #[command(flatten)]
@@ -72,7 +97,7 @@ pub struct Keys {
     pub log_format: Option<LogFormat>,
 }
 
-/// Settings of the table `region`.
+/// Settings of the table `region`, and of each table `regions`.
 #[derive(Args, Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RegionKeys {
@@ -204,7 +229,12 @@ impl Keys {
         Self {
             map_listen: self.map_listen.or(weaker.map_listen),
             map_file: self.map_file.or(weaker.map_file),
+            map_user: self.map_user.or(weaker.map_user),
+            map_password_file: self.map_password_file.or(weaker.map_password_file),
+            map_probe_interval: self.map_probe_interval.or(weaker.map_probe_interval),
             region: self.region.or(weaker.region),
+            regions: if self.regions.is_empty() { weaker.regions } else { self.regions },
+            upstreams: if self.upstreams.is_empty() { weaker.upstreams } else { self.upstreams },
             headscale: self.headscale.or(weaker.headscale),
             state_dir: self.state_dir.or(weaker.state_dir),
             login_server: self.login_server.or(weaker.login_server),
@@ -226,8 +256,14 @@ impl Keys {
     /// All keys of the file.
     #[must_use]
     pub fn names_in_file() -> Vec<String> {
-        let nodes = NODE_KEYS.iter().map(|name| (*name).to_owned());
-        Self::names().into_iter().chain(nodes).collect()
+        let names = Self::names();
+        let of_region = |name: &str| name.starts_with("region.");
+        let single =
+            names.iter().map(String::as_str).filter(|name| of_region(name)).chain(NODE_KEYS);
+        let several = single.map(|name| name.replacen("region.", "regions.", 1));
+        let several: Vec<String> = several.collect();
+        let others = NODE_KEYS.into_iter().chain(UPSTREAM_KEYS).map(str::to_owned);
+        names.into_iter().chain(several).chain(others).collect()
     }
 }
 

@@ -1,8 +1,9 @@
-//! The map out of the settings of a region.
+//! The map out of the settings of regions.
 //!
 //! Does: fills in names and ids, and says of each fault of the map which key of the file has it
 //! and what to write there. Does not: judge the map itself; that is `DerpMap::faults`.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use derp::map::{DerpMap, MAX_REGION_ID, MapError, Node, NodeFault, Region};
@@ -24,24 +25,57 @@ pub const OWN_REGION_IDS: RangeInclusive<u64> = 900..=999;
 /// Most characters of a wrong value that are shown.
 const MAX_SHOWN: usize = 80;
 
-/// The map with this region and no other. What is wrong with it is added to `faults`.
-pub(super) fn map(keys: RegionKeys, faults: &mut Vec<String>) -> DerpMap {
+/// The map of these regions, and those of them that have no node. What is wrong with them is
+/// added to `faults`.
+///
+/// `single` is the table `region`, `several` are the tables `regions`. Where there are such, and
+/// nothing is said in `region`, that one is not there.
+pub(super) fn map(
+    single: RegionKeys,
+    several: Vec<RegionKeys>,
+    faults: &mut Vec<String>,
+) -> (DerpMap, Vec<Region>) {
+    let is_single_there = several.is_empty() || single != RegionKeys::default();
+    let single = is_single_there.then(|| ("region".to_owned(), single));
+    let several = several.into_iter().enumerate();
+    let several = several.map(|(place, keys)| (format!("regions[{place}]"), keys));
+    let (mut tables, mut named) = (BTreeMap::new(), Vec::new());
+    let mut map = DerpMap::default();
+    for (table, keys) in single.into_iter().chain(several) {
+        let region = region(&table, keys, faults);
+        if let Some(earlier) = tables.insert(region.id, table.clone()) {
+            faults.push(format!(
+                "{table}.id: {} is the id of {earlier} already; write another",
+                region.id
+            ));
+        }
+        if region.nodes.is_empty() {
+            named.push(region);
+        } else {
+            map.regions.insert(region.id, region);
+        }
+    }
+    faults.extend(map.faults().into_iter().map(|fault| explain(fault, &map, &tables)));
+    (map, named)
+}
+
+fn region(table: &str, keys: RegionKeys, faults: &mut Vec<String>) -> Region {
     let id = keys.id.unwrap_or(DEFAULT_REGION_ID);
     let code = keys.code.unwrap_or_else(|| DEFAULT_REGION_CODE.to_owned());
     let name = keys.name.unwrap_or_else(|| DEFAULT_REGION_NAME.to_owned());
     if code.trim().is_empty() {
-        faults.push("region.code: empty; write a short word such as `own`".to_owned());
+        faults.push(format!("{table}.code: empty; write a short word such as `own`"));
     }
     if name.trim().is_empty() {
-        faults.push("region.name: empty; write a name for people".to_owned());
+        faults.push(format!("{table}.name: empty; write a name for people"));
     }
     match (keys.latitude, keys.longitude) {
-        (Some(_), None) => faults.push("region.longitude: missing; give both or none".to_owned()),
-        (None, Some(_)) => faults.push("region.latitude: missing; give both or none".to_owned()),
+        (Some(_), None) => faults.push(format!("{table}.longitude: missing; give both or none")),
+        (None, Some(_)) => faults.push(format!("{table}.latitude: missing; give both or none")),
         (Some(_), Some(_)) | (None, None) => {}
     }
     let nodes = keys.nodes.into_iter().enumerate();
-    let region = Region {
+    Region {
         id,
         code,
         name,
@@ -50,10 +84,7 @@ pub(super) fn map(keys: RegionKeys, faults: &mut Vec<String>) -> DerpMap {
         avoid: keys.avoid.unwrap_or_default(),
         no_measure_no_home: keys.no_measure_no_home.unwrap_or_default(),
         nodes: nodes.map(|(place, keys)| node(keys, id, place)).collect(),
-    };
-    let map = DerpMap { regions: [(id, region)].into(), ..DerpMap::default() };
-    faults.extend(map.faults().into_iter().map(|fault| explain(fault, &map)));
-    map
+    }
 }
 
 fn node(keys: NodeKeys, region_id: u64, place: usize) -> Node {
@@ -86,7 +117,8 @@ fn letters(place: usize) -> String {
     }
 }
 
-fn explain(fault: MapError, map: &DerpMap) -> String {
+fn explain(fault: MapError, map: &DerpMap, tables: &BTreeMap<u64, String>) -> String {
+    let table = |region| tables.get(&region).map_or("region", String::as_str);
     match fault {
         MapError::Empty | MapError::NoNodes { .. } => {
             "region.nodes: missing; an empty map would be published, and Headscale would take \
@@ -94,24 +126,29 @@ fn explain(fault: MapError, map: &DerpMap) -> String {
                 .to_owned()
         }
         MapError::RegionId { region } => format!(
-            "region.id: {region} is out of bounds; from {} to {} for one's own, at most \
+            "{}.id: {region} is out of bounds; from {} to {} for one's own, at most \
              {MAX_REGION_ID}",
+            table(region),
             OWN_REGION_IDS.start(),
             OWN_REGION_IDS.end()
         ),
-        MapError::Coordinates { .. } => "region.latitude, region.longitude: no place on Earth; \
-             from -90 to 90 and from -180 to 180 degrees"
-            .to_owned(),
+        MapError::Coordinates { region } => format!(
+            "{0}.latitude, {0}.longitude: no place on Earth; from -90 to 90 and from -180 to 180 \
+             degrees",
+            table(region)
+        ),
         // Neither can come from these settings.
-        MapError::RegionMismatch { .. } | MapError::Score { .. } => format!("region: {fault}"),
+        MapError::RegionMismatch { region, .. } | MapError::Score { region } => {
+            format!("{}: {fault}", table(region))
+        }
         MapError::Node { region, node: place, fault } => {
             let node = map.regions.get(&region).and_then(|region| region.nodes.get(place));
-            explain_node(place, fault, node.unwrap_or(&Node::default()))
+            explain_node(table(region), place, fault, node.unwrap_or(&Node::default()))
         }
     }
 }
 
-fn explain_node(place: usize, fault: NodeFault, node: &Node) -> String {
+fn explain_node(table: &str, place: usize, fault: NodeFault, node: &Node) -> String {
     let (key, words) = match fault {
         NodeFault::NoName => ("name", "empty; write a name, or leave the key out".to_owned()),
         NodeFault::DuplicateName => {
@@ -163,7 +200,7 @@ fn explain_node(place: usize, fault: NodeFault, node: &Node) -> String {
             ("stun_test_ip", format!("{} is no address; write one", quoted(&node.stun_test_ip)))
         }
     };
-    format!("region.nodes[{place}].{key}: {words}")
+    format!("{table}.nodes[{place}].{key}: {words}")
 }
 
 /// A value as it is shown in a fault: on one line, and not all of a whole file.

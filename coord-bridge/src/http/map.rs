@@ -1,6 +1,7 @@
 //! The listener that Headscale and clients fetch the map from.
 //!
-//! Does: answers the map in both forms, `/health` and `/ready`.
+//! Does: answers the map in both forms, to whoever knows the password if there is one; `/health`
+//! and `/ready` to everybody.
 //! Does not: ever answer anything else in JSON. Headscale takes whatever decodes as JSON for a
 //! map, with any status, and an object without regions takes all relays from all clients; what
 //! does not decode leaves it the map it has.
@@ -15,6 +16,7 @@ use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH};
 use hyper::{Method, Request, StatusCode};
 
+use super::basic::{self, Login};
 use super::{Answer, HEALTHY, JSON, Pages, TEXT, YAML, allow, answer};
 use crate::map_file;
 use crate::published::{Format, Published, Rendering};
@@ -30,13 +32,19 @@ const REVALIDATE: HeaderValue = HeaderValue::from_static("no-cache");
 pub struct MapPages {
     published: Arc<Published>,
     map_file: Option<PathBuf>,
+    login: Option<Login>,
 }
 
 impl MapPages {
-    /// Answers what is published. `map_file` is where the map has to be as well.
+    /// Answers what is published. `map_file` is where the map has to be as well, `login` who may
+    /// fetch it.
     #[must_use]
-    pub const fn new(published: Arc<Published>, map_file: Option<PathBuf>) -> Self {
-        Self { published, map_file }
+    pub const fn new(
+        published: Arc<Published>,
+        map_file: Option<PathBuf>,
+        login: Option<Login>,
+    ) -> Self {
+        Self { published, map_file, login }
     }
 
     async fn ready(&self) -> Answer {
@@ -83,6 +91,9 @@ impl Pages for MapPages {
             return allow(refusal, "GET, HEAD");
         }
         match page {
+            Page::Map(_) if self.login.as_ref().is_some_and(|it| !it.admits(request.headers())) => {
+                basic::refusal()
+            }
             Page::Map(format) => {
                 map(self.published.edition().rendering(format), format, request.headers())
             }

@@ -300,7 +300,7 @@ fn seeds_of_the_corpus_are_read_without_harm() {
     for entry in std::fs::read_dir(folder).unwrap() {
         let text = std::fs::read(entry.unwrap().path()).unwrap();
         if let Ok(config) = Config::parse(&String::from_utf8_lossy(&text)) {
-            assert_eq!(config.map.validate(), Ok(()));
+            assert_eq!(config.plan.map.validate(), Ok(()));
             good += 1;
         }
     }

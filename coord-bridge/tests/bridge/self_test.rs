@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use coord_bridge::Addresses;
 use coord_bridge::bridge::{Bridge, Listeners, Setup};
 use coord_bridge::cli::ExitError;
+use coord_bridge::publication::Plan;
 use coord_bridge::published::Edition;
 use coord_bridge::self_test::{self, Subject};
 use derp::map::{DerpMap, Node, Region};
@@ -73,8 +74,11 @@ fn a_failed_self_test_is_no_fault_of_the_configuration() {
 /// Serves `served`, and tries it as if `wanted` had to be there: the first failure.
 fn try_map(served: &DerpMap, wanted: &DerpMap, any: SocketAddr, relay: &Relay) -> Option<String> {
     let listeners = Listeners::open(&Addresses { map: vec![any], ..Addresses::default() }).unwrap();
-    let bridge =
-        Bridge::start(listeners, Setup { map: served.clone(), ..Setup::default() }).unwrap();
+    let bridge = Bridge::start(
+        listeners,
+        Setup { plan: Plan { map: served.clone(), ..Plan::default() }, ..Setup::default() },
+    )
+    .unwrap();
     let edition = Edition::new(wanted.clone());
     let map = bridge.addresses().map[0];
     let http = relay.addresses().http.first().copied();

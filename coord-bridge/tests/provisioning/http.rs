@@ -10,6 +10,7 @@ use coord_bridge::headscale::FailureKind;
 use coord_bridge::http::listener::MAX_HEADERS;
 use coord_bridge::http::provisioning::MAX_BODY_LEN;
 use coord_bridge::provisioning::Settings;
+use coord_bridge::publication::Plan;
 use coord_bridge::{Addresses, Bridge};
 use serde_json::Value;
 
@@ -36,9 +37,11 @@ impl Running {
             Listeners::open(&Addresses { map: any[..1].to_vec(), provisioning: any.to_vec() })
                 .unwrap();
         let config = "[[region.nodes]]\nhostname = \"derp.example.org\"\n";
-        let map = coord_bridge::Config::parse(config).unwrap().map;
+        let plan =
+            Plan { map: coord_bridge::Config::parse(config).unwrap().plan.map, ..Plan::default() };
         let provisioning = Some(Arc::clone(&bench.provisioning));
-        let bridge = Bridge::start(listeners, Setup { map, map_file: None, provisioning }).unwrap();
+        let setup = Setup { plan, provisioning, ..Setup::default() };
+        let bridge = Bridge::start(listeners, setup).unwrap();
         let addresses = bridge.addresses().provisioning.clone();
         let map = bridge.addresses().map[0];
         Self { bench, addresses, map, _bridge: bridge }

@@ -1,0 +1,346 @@
+//! Which nodes of ours are in the map: what probes and heartbeats have shown.
+//!
+//! Does: holds what is known of every node, and decides by rounds, in which all nodes were tried
+//! at about the same time. Does not: probe, wait, read a clock, or know other people's regions.
+//!
+//! ```text
+//!             first good probe                      OUT_AFTER bad ones, or gone;
+//! live: Out -------------------> In   configured: In   and only beside a witness
+//!                                 ^---- IN_AFTER good ones ----- Out <-----'
+//! ```
+//!
+//! A witness is another node of ours that was good in the same round, relays, may be a home, and
+//! stays in. When everything fails at once it is more likely the bridge that has lost its
+//! network, so without a witness nobody leaves: the map is never empty, and never shrinks to the
+//! node that happened to be tried last. See docs/decisions/0051.
+
+use std::time::{Duration, Instant};
+
+use derp::map::{DerpMap, Node, Region};
+
+use crate::config::OWN_REGION_IDS;
+use crate::relays::LiveNode;
+
+/// Bad probes in a row after which a node is taken out, if there is a witness: one packet lost,
+/// or one restart of a relay, is not worth a redial of all clients.
+pub const OUT_AFTER: u32 = 3;
+
+/// Good probes in a row after which a node that was taken out is in again.
+pub const IN_AFTER: u32 = 2;
+
+/// Time for which a live node that left is remembered, so that one which comes and goes has to
+/// pass [`IN_AFTER`] and not only its first probe.
+pub const REMEMBERED_TIME: Duration = Duration::from_secs(3_600);
+
+/// Most live nodes that are looked at. Ours: a fleet has some tens.
+pub const MAX_LIVE_NODES: usize = 256;
+
+/// Most live nodes that are remembered after they left.
+const MAX_REMEMBERED: usize = MAX_LIVE_NODES;
+
+/// What is known of all nodes of ours.
+#[derive(Clone, Debug, Default)]
+pub struct Book {
+    entries: Vec<Entry>,
+    /// Regions as configured, whose settings say whether clients make them a home.
+    named: Vec<Region>,
+    /// Whether nodes are probed at all.
+    probing: bool,
+}
+
+/// What is known of one node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// The node, with its region as whoever named it has it.
+    pub member: LiveNode,
+    /// Whether the configuration names it.
+    pub configured: bool,
+    /// Whether it has registered itself and is heard of.
+    pub live: bool,
+    /// Whether it is in the map.
+    pub is_in: bool,
+    /// When it came in, went out, or was heard of first.
+    pub since: Instant,
+    /// What the last probe has shown: what was seen, or why it is not good.
+    pub last: Option<Result<String, String>>,
+    good: u32,
+    bad: u32,
+    /// Good probes in a row that it needs to come in.
+    needed: u32,
+    /// Whether the last round has found it good.
+    is_witness: bool,
+}
+
+/// A node that came in or went out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Move {
+    /// Name of the node.
+    pub node: String,
+    /// Id of its region.
+    pub region: u64,
+    /// Whether it came in.
+    pub is_in: bool,
+    /// Why, in words.
+    pub why: String,
+}
+
+/// What came of one probe: what was seen, or why it is not good.
+pub type Probed = Result<String, String>;
+
+impl Book {
+    /// Takes over what is configured and what is live now. Nodes that stay keep what is known of
+    /// them; configured ones come in as they stand.
+    ///
+    /// `regions` are as configured, also those without nodes, for live ones.
+    pub fn set(
+        &mut self,
+        regions: &[Region],
+        live: &[LiveNode],
+        probing: bool,
+        now: Instant,
+    ) -> Vec<Move> {
+        let before = std::mem::take(&mut self.entries);
+        self.probing = probing;
+        self.named = regions.iter().map(|r| Region { nodes: Vec::new(), ..r.clone() }).collect();
+        let known = |member: &LiveNode| before.iter().find(|it| is_same(&it.member, member));
+        for region in regions {
+            for node in &region.nodes {
+                let member = LiveNode {
+                    region_id: region.id,
+                    region_code: region.code.clone(),
+                    region_name: region.name.clone(),
+                    node: node.clone(),
+                };
+                let entry = match known(&member).filter(|it| it.configured) {
+                    Some(entry) => Entry { member, live: false, ..entry.clone() },
+                    None => Entry { configured: true, is_in: true, ..Entry::new(member, now) },
+                };
+                self.entries.push(entry);
+            }
+        }
+        let mut live: Vec<&LiveNode> =
+            live.iter().filter(|it| is_ours(regions, it) && is_sound(it)).collect();
+        live.sort_by(|one, other| key(one).cmp(&key(other)));
+        for member in live.into_iter().take(MAX_LIVE_NODES) {
+            if let Some(entry) = self.entries.iter_mut().find(|it| is_one_relay(it, member)) {
+                entry.live = true;
+            } else if self.entries.iter().all(|it| it.member.node.name != member.node.name) {
+                let mut entry = known(member)
+                    .map_or_else(|| Entry::new(member.clone(), now), |entry| entry.clone());
+                (entry.live, entry.configured) = (true, false);
+                entry.member = member.clone();
+                if !probing && !entry.is_in {
+                    (entry.is_in, entry.since) = (true, now);
+                }
+                self.entries.push(entry);
+            }
+        }
+        self.keep_departed(&before, now);
+        if !probing {
+            // Heartbeats are all there is: whoever is heard of is believed.
+            for entry in &mut self.entries {
+                entry.is_witness = entry.configured || entry.live;
+                entry.is_in |= entry.is_witness;
+            }
+            self.take_out(now);
+        }
+        self.never_empty(now);
+        moves(&before, &self.entries)
+    }
+
+    /// Nodes that the next round has to try.
+    #[must_use]
+    pub fn to_probe(&self) -> Vec<Node> {
+        let tried = self.entries.iter().filter(|it| self.probing && (it.configured || it.live));
+        tried.map(|it| it.member.node.clone()).collect()
+    }
+
+    /// Takes what a round has shown. What is about a node that is not here any more is dropped.
+    pub fn judge(&mut self, round: &[(Node, Probed)], now: Instant) -> Vec<Move> {
+        let before = self.entries.clone();
+        for entry in &mut self.entries {
+            let found = round.iter().find(|(node, _)| *node == entry.member.node);
+            entry.is_witness = found.is_some_and(|(_, probed)| probed.is_ok());
+            let Some((_, probed)) = found else { continue };
+            entry.last = Some(probed.clone());
+            (entry.good, entry.bad) = match probed {
+                Ok(_) => (entry.good.saturating_add(1), 0),
+                Err(_) => (0, entry.bad.saturating_add(1)),
+            };
+            if !entry.is_in && entry.good >= entry.needed && (entry.configured || entry.live) {
+                (entry.is_in, entry.since) = (true, now);
+            }
+        }
+        self.take_out(now);
+        moves(&before, &self.entries)
+    }
+
+    /// The nodes that are in, in the order that they are published in.
+    #[must_use]
+    pub fn members(&self) -> Vec<LiveNode> {
+        let within = self.entries.iter().filter(|it| it.is_in);
+        within.map(|it| it.member.clone()).collect()
+    }
+
+    /// All nodes that are known, in the same order.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Nodes that are neither configured nor live any more: those that are in stay until there
+    /// is a witness, those that are out are remembered for a while.
+    fn keep_departed(&mut self, before: &[Entry], now: Instant) {
+        let mut remembered = 0;
+        for entry in before {
+            let is_back = self.entries.iter().any(|it| is_same(&it.member, &entry.member));
+            // What the configuration drops is dropped at once: somebody has decided it.
+            if is_back || entry.configured {
+                continue;
+            }
+            let is_fresh = now.saturating_duration_since(entry.since) < REMEMBERED_TIME;
+            if entry.is_in || is_fresh && remembered < MAX_REMEMBERED {
+                remembered += usize::from(!entry.is_in);
+                self.entries.push(Entry { live: false, is_witness: false, ..entry.clone() });
+            }
+        }
+        // In the order of the map: configured ones first, then by region and name.
+        let configured = self.entries.iter().filter(|it| it.configured).count();
+        if let Some(others) = self.entries.get_mut(configured..) {
+            others.sort_by(|one, other| key(&one.member).cmp(&key(&other.member)));
+        }
+    }
+
+    /// Takes out whoever has to go, if somebody stays who was seen to work.
+    fn take_out(&mut self, now: Instant) {
+        let named = &self.named;
+        let has_witness = self.entries.iter().any(|it| {
+            it.is_in
+                && it.is_witness
+                && (it.configured || it.live)
+                && may_be_home(named, &it.member)
+        });
+        if !has_witness {
+            return;
+        }
+        for entry in self.entries.iter_mut().filter(|it| it.is_in) {
+            if entry.is_gone() || entry.bad >= OUT_AFTER {
+                entry.is_in = false;
+                entry.since = now;
+                entry.needed = IN_AFTER;
+                entry.good = 0;
+            }
+        }
+    }
+
+    /// A changed configuration may have taken away the last node that was in: then those that it
+    /// names are in again, as they stand.
+    fn never_empty(&mut self, now: Instant) {
+        if self.entries.iter().any(|it| it.is_in && may_be_home(&self.named, &it.member)) {
+            return;
+        }
+        for entry in self.entries.iter_mut().filter(|it| it.configured && !it.is_in) {
+            (entry.is_in, entry.since, entry.bad) = (true, now, 0);
+        }
+    }
+}
+
+impl Entry {
+    fn new(member: LiveNode, now: Instant) -> Self {
+        Self {
+            member,
+            configured: false,
+            live: false,
+            is_in: false,
+            since: now,
+            last: None,
+            good: 0,
+            bad: 0,
+            needed: 1,
+            is_witness: false,
+        }
+    }
+
+    /// Whether nobody vouches for it any more.
+    #[must_use]
+    pub const fn is_gone(&self) -> bool {
+        !self.configured && !self.live
+    }
+
+    /// Whether it would be out of the map if another node were known to work.
+    #[must_use]
+    pub const fn is_kept(&self) -> bool {
+        self.is_in && (self.is_gone() || self.bad >= OUT_AFTER)
+    }
+
+    fn why(&self) -> String {
+        if self.is_gone() {
+            return "its relay is not heard of any more".to_owned();
+        }
+        match &self.last {
+            Some(Ok(seen)) => seen.clone(),
+            Some(Err(why)) => why.clone(),
+            None if self.configured => "it is configured".to_owned(),
+            None => "its relay has registered".to_owned(),
+        }
+    }
+}
+
+fn moves(before: &[Entry], after: &[Entry]) -> Vec<Move> {
+    let was_in =
+        |entry: &Entry| before.iter().any(|it| it.is_in && is_same(&it.member, &entry.member));
+    let moved = |entry: &Entry, is_in| Move {
+        node: entry.member.node.name.clone(),
+        region: entry.member.region_id,
+        is_in,
+        why: entry.why(),
+    };
+    let changed = after.iter().filter(|it| it.is_in != was_in(it)).map(|it| moved(it, it.is_in));
+    let dropped = before
+        .iter()
+        .filter(|old| old.is_in && !after.iter().any(|it| is_same(&it.member, &old.member)))
+        .map(|old| Move { why: "it is configured no more".to_owned(), ..moved(old, false) });
+    changed.chain(dropped).collect()
+}
+
+/// Whether it is the same node in all that clients see.
+fn is_same(one: &LiveNode, other: &LiveNode) -> bool {
+    one.region_id == other.region_id && one.node == other.node
+}
+
+/// Whether `live` is the relay of a configured node, which registers itself as well.
+fn is_one_relay(entry: &Entry, live: &LiveNode) -> bool {
+    let (one, other) = (&entry.member.node, &live.node);
+    entry.configured
+        && entry.member.region_id == live.region_id
+        && one.host_name == other.host_name
+        && port(one.derp_port) == port(other.derp_port)
+}
+
+const fn port(number: i32) -> i32 {
+    if number == 0 { 443 } else { number }
+}
+
+fn key(member: &LiveNode) -> (u64, &str, &str, &str) {
+    let node = &member.node;
+    (member.region_id, &node.name, &node.host_name, &node.cert_name)
+}
+
+fn may_be_home(named: &[Region], member: &LiveNode) -> bool {
+    let named = named.iter().find(|region| region.id == member.region_id);
+    !member.node.stun_only && named.is_none_or(|region| !region.no_measure_no_home)
+}
+
+/// Whether a relay may be in this region by its own word: a token for relays is no leave to replace
+/// one of Tailscale's regions.
+fn is_ours(regions: &[Region], member: &LiveNode) -> bool {
+    OWN_REGION_IDS.contains(&member.region_id)
+        || regions.iter().any(|region| region.id == member.region_id)
+}
+
+/// Whether a live node alone would be a map without faults.
+fn is_sound(member: &LiveNode) -> bool {
+    let region =
+        Region { id: member.region_id, nodes: vec![member.node.clone()], ..Region::default() };
+    DerpMap { regions: [(region.id, region)].into(), ..DerpMap::default() }.validate().is_ok()
+}

@@ -1,0 +1,163 @@
+//! A node tried as its clients would: where the map says, trusting what the map says.
+//!
+//! Does: resolves names, tries an address of each family until one works, and says in words what
+//! came of it. Does not: judge; that is `health`.
+
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::Duration;
+
+use derp::key::NodePrivate;
+use derp::map::{NO_ADDRESS, NO_STUN, Node, PIN_PREFIX};
+use derp_relay::probe::{self, Authorities, Fault, Outcome, Target, Trust};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::health::Probed;
+
+/// Nodes that are tried at once: each takes a thread, which waits.
+pub const MAX_PROBES: usize = 8;
+
+/// Time for one node. A probe has up to three steps of 5 s at up to two addresses, and names are
+/// resolved before; one that takes longer is bad, whatever comes of it.
+pub const PROBE_TIME: Duration = Duration::from_secs(20);
+
+/// Most characters of what was seen or went wrong.
+const MAX_WORDS: usize = 200;
+
+/// Ports that a map means by 0.
+const DEFAULT_DERP_PORT: u16 = 443;
+const DEFAULT_STUN_PORT: u16 = 3_478;
+
+/// Who probes.
+#[derive(Clone, Debug)]
+pub(super) struct Prober {
+    /// Known to whoever lets clients in, or not.
+    pub(super) key: NodePrivate,
+    pub(super) authorities: Authorities,
+    /// A thread that hangs keeps its place, so that there are never more.
+    pub(super) places: Arc<Semaphore>,
+}
+
+impl Prober {
+    /// Tries all `nodes`, some at a time, each within [`PROBE_TIME`] of its turn.
+    pub(super) async fn round(&self, nodes: Vec<Node>) -> Vec<(Node, Probed)> {
+        let mut tasks = JoinSet::new();
+        for node in nodes {
+            let prober = self.clone();
+            tasks.spawn(async move {
+                let probed = prober.probe(node.clone()).await;
+                (node, probed)
+            });
+        }
+        tasks.join_all().await
+    }
+
+    async fn probe(&self, node: Node) -> Probed {
+        let turn = Arc::clone(&self.places).acquire_owned();
+        // Where all places are kept by threads that hang, no turn comes.
+        let Ok(Ok(place)) = tokio::time::timeout(PROBE_TIME, turn).await else {
+            return Err("not tried: all probes hang".to_owned());
+        };
+        let (key, authorities) = (self.key.clone(), self.authorities.clone());
+        let work = tokio::task::spawn_blocking(move || {
+            let _place = place;
+            probe_node(&node, &key, &authorities)
+        });
+        match tokio::time::timeout(PROBE_TIME, work).await {
+            Ok(Ok(probed)) => probed.map(cut).map_err(cut),
+            Ok(Err(_)) => Err("the probe ended by a fault of ours".to_owned()),
+            Err(_) => Err(format!("no result within {} s", PROBE_TIME.as_secs())),
+        }
+    }
+}
+
+/// Blocks.
+fn probe_node(node: &Node, key: &NodePrivate, authorities: &Authorities) -> Probed {
+    let mut fault = None;
+    for ip in addresses(node)? {
+        match probe_address(node, ip, key, authorities) {
+            Ok(seen) => return Ok(seen),
+            Err(why) => fault = fault.or(Some(format!("{ip}: {why}"))),
+        }
+    }
+    Err(fault.unwrap_or_else(|| format!("{} has no address", node.host_name)))
+}
+
+fn probe_address(node: &Node, ip: IpAddr, key: &NodePrivate, authorities: &Authorities) -> Probed {
+    let stun = stun_address(node, ip);
+    if node.stun_only {
+        return stun.map_or(Err("no STUN port".to_owned()), |at| read(&probe::ask_stun(at)));
+    }
+    let port = u16::try_from(node.derp_port).unwrap_or_default();
+    let target = Target {
+        derp: SocketAddr::new(ip, if port == 0 { DEFAULT_DERP_PORT } else { port }),
+        host_name: node.host_name.clone(),
+        trust: trust(node, authorities),
+        stun,
+        http: None,
+    };
+    read(&probe::greet(&target, key.clone()))
+}
+
+/// One address of each family that the node has; from DNS where the map gives none.
+fn addresses(node: &Node) -> Result<Vec<IpAddr>, String> {
+    let literal = |text: &str| text.parse::<IpAddr>().ok();
+    let mut found: Vec<IpAddr> =
+        [&node.ipv4, &node.ipv6].into_iter().filter_map(|text| literal(text)).collect();
+    let is_open = |text: &str| text != NO_ADDRESS && literal(text).is_none();
+    let (v4, v6) = (is_open(&node.ipv4), is_open(&node.ipv6));
+    if !(v4 || v6) {
+        return Ok(found);
+    }
+    let resolved = (node.host_name.as_str(), 0).to_socket_addrs();
+    match resolved {
+        Ok(resolved) => {
+            let resolved: Vec<IpAddr> = resolved.map(|address| address.ip()).collect();
+            found.extend(resolved.iter().filter(|ip| v4 && ip.is_ipv4()).take(1));
+            found.extend(resolved.iter().filter(|ip| v6 && ip.is_ipv6()).take(1));
+            Ok(found)
+        }
+        // A literal will do.
+        Err(_) if !found.is_empty() => Ok(found),
+        Err(error) => Err(format!("{} does not resolve: {error}", node.host_name)),
+    }
+}
+
+fn stun_address(node: &Node, ip: IpAddr) -> Option<SocketAddr> {
+    if node.stun_port == NO_STUN {
+        return None;
+    }
+    let port = u16::try_from(node.stun_port).unwrap_or_default();
+    let ip = node.stun_test_ip.parse().unwrap_or(ip);
+    Some(SocketAddr::new(ip, if port == 0 { DEFAULT_STUN_PORT } else { port }))
+}
+
+fn trust(node: &Node, authorities: &Authorities) -> Trust {
+    if node.insecure_for_tests {
+        return Trust::Anyone;
+    }
+    if node.cert_name.starts_with(PIN_PREFIX) {
+        return Trust::Pin(node.cert_name.clone());
+    }
+    let cert_name = if node.cert_name.is_empty() { &node.host_name } else { &node.cert_name };
+    Trust::Authority { authorities: authorities.clone(), cert_name: cert_name.clone() }
+}
+
+/// One line of a report. A relay that lets in whom it knows, and does not know the bridge, works.
+fn read(report: &probe::Report) -> Probed {
+    match report.first_failure() {
+        None => Ok("works".to_owned()),
+        Some(step) => match &step.outcome {
+            Outcome::Failed(Fault::NotAdmitted) => {
+                Ok("works, as far as one sees without being let in".to_owned())
+            }
+            Outcome::Failed(fault) => Err(format!("{}: {fault}", step.part)),
+            Outcome::Good { .. } | Outcome::NotTried(_) => Ok(String::new()),
+        },
+    }
+}
+
+fn cut(words: String) -> String {
+    words.chars().take(MAX_WORDS).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
