@@ -15,6 +15,7 @@
 //! | [`upstream`] | somebody else's map, fetched and read |
 //! | [`copy`] | its last good form on disk |
 //! | [`embedded`] | the collision with Headscale's embedded relay |
+//! | `state` | all that is known, and the map that follows |
 //! | [`status`] | how all of this is doing |
 //!
 //! Does: publishes before anything was probed or fetched, and again at each change. Whatever
@@ -26,13 +27,13 @@ pub mod copy;
 pub mod embedded;
 pub mod health;
 mod probing;
+mod state;
 pub mod status;
 pub mod upstream;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use derp::key::{KEY_LEN, NodePrivate, NodePublic};
@@ -41,12 +42,11 @@ use derp_relay::probe::Authorities;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
-use self::compose::{Upstream, compose};
-use self::copy::Copy;
-use self::embedded::{Collision, EmbeddedSettings};
-use self::health::{Book, Move, Probed};
+use self::embedded::EmbeddedSettings;
+use self::health::{Move, Probed};
 use self::probing::Prober;
-use self::status::{NodeStatus, Status, UpstreamStatus};
+use self::state::State;
+use self::status::Status;
 use self::upstream::{UpstreamError, UpstreamSettings};
 use crate::map_file::{self, WriteError};
 use crate::published::{Edition, Format, Published};
@@ -107,31 +107,6 @@ pub struct Publisher {
     plans: watch::Sender<Arc<Plan>>,
 }
 
-#[derive(Debug)]
-struct State {
-    plan: Arc<Plan>,
-    book: Book,
-    /// By [`UpstreamSettings::name`].
-    upstreams: BTreeMap<String, Known>,
-    collision: Option<Collision>,
-    config_file_error: Option<String>,
-    file_error: Option<String>,
-    confirmed: Instant,
-    changed: Instant,
-    changes: u64,
-}
-
-/// What is known of one upstream.
-#[derive(Clone, Debug, Default)]
-struct Known {
-    map: Option<DerpMap>,
-    fetched: Option<SystemTime>,
-    last_error: Option<String>,
-    failures: u64,
-    overridden: Vec<u64>,
-    taken: usize,
-}
-
 impl Plan {
     /// Regions as configured, with and without nodes.
     fn regions(&self) -> Vec<Region> {
@@ -153,20 +128,8 @@ impl Publisher {
         key: NodePrivate,
     ) -> Result<Arc<Self>, WriteError> {
         let plan = Arc::new(plan);
-        let now = Instant::now();
-        let mut state = State {
-            plan: Arc::clone(&plan),
-            book: Book::default(),
-            upstreams: BTreeMap::new(),
-            collision: None,
-            config_file_error: None,
-            file_error: None,
-            confirmed: now,
-            changed: now,
-            changes: 0,
-        };
         let heard = live.as_ref().map(|live| Arc::clone(&live.borrow())).unwrap_or_default();
-        state.adopt(plan, &heard, now);
+        let mut state = State::new(plan, &heard, Instant::now());
         let edition = Edition::new(state.compose());
         if let Some(path) = &map_file {
             map_file::write(path, &edition.rendering(Format::Yaml).bytes)?;
@@ -260,17 +223,13 @@ impl Publisher {
 
     /// One round: everybody is tried, then all is decided.
     async fn round(self: &Arc<Self>) {
-        self.change(|state, heard, now| {
-            let plan = Arc::clone(&state.plan);
-            state.book.set(&plan.regions(), heard, plan.probe_interval.is_some(), now)
-        })
-        .await;
+        self.change(State::hear).await;
         let nodes: Vec<Node> = self.state().book.to_probe();
         if nodes.is_empty() {
             return;
         }
         let round: Vec<(Node, Probed)> = self.prober.round(nodes).await;
-        self.change(move |state, _, now| state.book.judge(&round, now)).await;
+        self.change(move |state, _, now| state.judge(&round, now)).await;
     }
 
     async fn watch_upstreams(self: Arc<Self>) {
@@ -322,7 +281,7 @@ impl Publisher {
         let mut plans = self.plans.subscribe();
         loop {
             let plan = Arc::clone(&plans.borrow_and_update());
-            let ours = self.own_ids();
+            let ours = self.state().own_ids();
             let (collision, error) = embedded::look(&plan.embedded, &ours).await;
             let error = error.map(|error| error.to_string());
             self.change(move |state, _, _| {
@@ -335,13 +294,6 @@ impl Publisher {
                 changed = plans.changed() => if changed.is_err() { return },
             }
         }
-    }
-
-    fn own_ids(&self) -> BTreeSet<u64> {
-        let state = self.state();
-        let members = state.book.members();
-        let configured = state.plan.map.regions.keys().copied();
-        configured.chain(members.iter().map(|member| member.region_id)).collect()
     }
 
     /// Changes what is known, and publishes what follows, on a thread that may wait for the disk.
@@ -388,10 +340,8 @@ impl Publisher {
                 state.file_error = Some(words);
             }
         } else {
-            let now = Instant::now();
-            (state.confirmed, state.file_error) = (now, None);
+            state.confirm(!same, Instant::now());
             if !same {
-                (state.changed, state.changes) = (now, state.changes + 1);
                 self.published.replace(edition);
             }
         }
@@ -409,129 +359,6 @@ impl Publisher {
     }
 }
 
-impl State {
-    /// Takes over a plan, with what lies on the disk for upstreams that are new in it.
-    fn adopt(&mut self, plan: Arc<Plan>, heard: &[LiveNode], now: Instant) -> Vec<Move> {
-        let probing = plan.probe_interval.is_some();
-        let moves = self.book.set(&plan.regions(), heard, probing, now);
-        let mut old = std::mem::take(&mut self.upstreams);
-        for settings in &plan.upstreams {
-            let name = settings.name();
-            let known = old.remove(&name).unwrap_or_else(|| from_disk(&plan, settings));
-            self.upstreams.insert(name, known);
-        }
-        self.plan = plan;
-        moves
-    }
-
-    fn receive(&mut self, settings: &UpstreamSettings, fetched: Result<DerpMap, UpstreamError>) {
-        let name = settings.name();
-        // The plan may have changed under the fetch.
-        let Some(known) = self.upstreams.get_mut(&name) else { return };
-        match fetched {
-            Ok(map) => {
-                if known.last_error.take().is_some() {
-                    tracing::info!(upstream = name, "the map of others is there again");
-                }
-                let fetched = SystemTime::now();
-                known.fetched = Some(fetched);
-                known.map = Some(map.clone());
-                if let Some(folder) = &self.plan.state_dir {
-                    let path = copy::path(folder, &name);
-                    if let Err(error) = copy::write(&path, &Copy { map, fetched }) {
-                        tracing::warn!(%error, path = %path.display(), "no copy of the map of others is kept");
-                    }
-                }
-            }
-            Err(error) => {
-                known.failures += 1;
-                let words = error.to_string();
-                if known.last_error.as_ref() != Some(&words) {
-                    let kept = if known.map.is_some() {
-                        "the last good map stays"
-                    } else {
-                        "there is no map of it"
-                    };
-                    tracing::warn!(upstream = name, %error, "{kept}");
-                    known.last_error = Some(words);
-                }
-            }
-        }
-    }
-
-    fn collide(&mut self, collision: Option<Collision>, error: Option<String>) {
-        if self.collision != collision {
-            match &collision {
-                Some(collision) => tracing::error!("{collision}"),
-                None => tracing::info!("Headscale's embedded relay is out of the way"),
-            }
-            self.collision = collision;
-        }
-        if self.config_file_error != error {
-            if let Some(error) = &error {
-                tracing::warn!("{error}");
-            }
-            self.config_file_error = error;
-        }
-    }
-
-    fn compose(&mut self) -> DerpMap {
-        let choices: Vec<_> = self
-            .plan
-            .upstreams
-            .iter()
-            .filter_map(|it| Some((it.name(), &it.choice, self.upstreams.get(&it.name())?)))
-            .filter_map(|(name, choice, known)| Some((name, choice, known.map.as_ref()?)))
-            .collect();
-        let upstreams: Vec<_> =
-            choices.iter().map(|(_, choice, map)| Upstream { map, choice }).collect();
-        let composed = compose(&self.plan.regions(), &self.book.members(), &upstreams);
-        let names: Vec<String> = choices.into_iter().map(|(name, _, _)| name).collect();
-        let found = names.into_iter().zip(composed.overridden).zip(composed.taken);
-        for ((name, overridden), taken) in found {
-            let Some(known) = self.upstreams.get_mut(&name) else { continue };
-            if known.overridden != overridden && !overridden.is_empty() {
-                tracing::warn!(upstream = name, ids = ?overridden, "regions of others are left out: there are such already");
-            }
-            (known.overridden, known.taken) = (overridden, taken);
-        }
-        composed.map
-    }
-
-    fn picture(&self) -> Status {
-        let nodes = self.book.entries().iter().map(|it| NodeStatus {
-            region: it.member.region_id,
-            node: it.member.node.clone(),
-            configured: it.configured,
-            live: it.live,
-            is_in: it.is_in,
-            is_kept: it.is_kept(),
-            since: it.since,
-            last_probe: it.last.clone(),
-        });
-        let upstreams = self.plan.upstreams.iter().map(|settings| {
-            let known = self.upstreams.get(&settings.name()).cloned().unwrap_or_default();
-            UpstreamStatus {
-                name: settings.name(),
-                fetched: known.fetched,
-                regions: known.taken,
-                overridden: known.overridden,
-                last_error: known.last_error,
-                failures: known.failures,
-            }
-        });
-        Status {
-            confirmed: self.confirmed,
-            changed: self.changed,
-            changes: self.changes,
-            nodes: nodes.collect(),
-            upstreams: upstreams.collect(),
-            collision: self.collision.clone(),
-            file_error: self.file_error.clone(),
-        }
-    }
-}
-
 /// A fresh key for probes: what a relay has seen of an earlier process is nobody's business.
 ///
 /// # Errors
@@ -541,35 +368,6 @@ pub fn new_probe_key() -> std::io::Result<NodePrivate> {
     let mut bytes = [0; KEY_LEN];
     getrandom::fill(&mut bytes).map_err(std::io::Error::other)?;
     Ok(NodePrivate::from_random(bytes))
-}
-
-/// The last good copy, or else the file that came with the configuration.
-fn from_disk(plan: &Plan, settings: &UpstreamSettings) -> Known {
-    let name = settings.name();
-    if let Some(folder) = &plan.state_dir {
-        let path = copy::path(folder, &name);
-        match copy::read(&path) {
-            Ok(Some(copy)) => {
-                return Known {
-                    map: Some(copy.map),
-                    fetched: Some(copy.fetched),
-                    ..Known::default()
-                };
-            }
-            Ok(None) => {}
-            Err(error) => {
-                tracing::warn!(upstream = name, path = %path.display(), %error, "the copy of the map of others is not used");
-            }
-        }
-    }
-    match settings.read_file() {
-        Some(Ok(map)) => Known { map: Some(map), ..Known::default() },
-        Some(Err(error)) => {
-            tracing::warn!(upstream = name, %error, "the file of the map of others is not used");
-            Known::default()
-        }
-        None => Known::default(),
-    }
 }
 
 fn log(moves: &[Move]) {
@@ -597,7 +395,7 @@ async fn changed(live: &mut Option<Live>) {
     {
         return;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// `pause`, a little more or less.

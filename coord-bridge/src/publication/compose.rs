@@ -91,13 +91,12 @@ pub fn sound(map: DerpMap) -> DerpMap {
     // A node that is taken away may leave a region without any: two turns are enough.
     for _ in 0..2 {
         let faults = map.faults();
-        let nodes: BTreeSet<(u64, usize)> = faults
-            .iter()
-            .filter_map(|fault| match fault {
-                MapError::Node { region, node, .. } => Some((*region, *node)),
-                _ => None,
-            })
-            .collect();
+        let mut nodes = BTreeSet::new();
+        for fault in &faults {
+            if let MapError::Node { region, node, .. } = fault {
+                nodes.insert((*region, *node));
+            }
+        }
         for (&id, region) in &mut map.regions {
             let mut place = 0..;
             region.nodes.retain(|_| place.next().is_some_and(|at| !nodes.contains(&(id, at))));

@@ -186,7 +186,7 @@ pub fn parse(text: &str) -> Result<Configured, String> {
         words.lines().next().unwrap_or_default().chars().take(200).collect::<String>()
     })?;
     let server = file.and_then(|it| it.derp).and_then(|it| it.server).unwrap_or_default();
-    if !server.enabled.is_some_and(Flag::is_on) {
+    if !server.enabled.is_some_and(|it| it.is_on()) {
         return Ok(Configured::Off);
     }
     if server.automatically_add_embedded_derp_region.is_some_and(|it| !it.is_on()) {
@@ -222,9 +222,9 @@ enum Flag {
 }
 
 impl Flag {
-    fn is_on(self) -> bool {
+    fn is_on(&self) -> bool {
         match self {
-            Self::Bool(flag) => flag,
+            Self::Bool(flag) => *flag,
             Self::Text(text) => matches!(text.as_str(), "1" | "t" | "T" | "true" | "TRUE" | "True"),
         }
     }

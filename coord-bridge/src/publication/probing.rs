@@ -65,7 +65,7 @@ impl Prober {
             probe_node(&node, &key, &authorities)
         });
         match tokio::time::timeout(PROBE_TIME, work).await {
-            Ok(Ok(probed)) => probed.map(cut).map_err(cut),
+            Ok(Ok(probed)) => probed.map(|it| cut(&it)).map_err(|it| cut(&it)),
             Ok(Err(_)) => Err("the probe ended by a fault of ours".to_owned()),
             Err(_) => Err(format!("no result within {} s", PROBE_TIME.as_secs())),
         }
@@ -158,6 +158,6 @@ fn read(report: &probe::Report) -> Probed {
     }
 }
 
-fn cut(words: String) -> String {
+fn cut(words: &str) -> String {
     words.chars().take(MAX_WORDS).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

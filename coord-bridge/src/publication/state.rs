@@ -1,0 +1,248 @@
+//! All that is known and goes into the map, and the map that follows from it.
+//!
+//! Does: takes in plans, rounds, fetched maps and looks at Headscale, and logs each change once.
+//! Does not: wait, publish, or start anything; that is `publication`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use derp::map::{DerpMap, Node};
+
+use super::Plan;
+use super::compose::{Upstream, compose};
+use super::copy::{self, Copy};
+use super::embedded::Collision;
+use super::health::{Book, Move, Probed};
+use super::status::{NodeStatus, Status, UpstreamStatus};
+use super::upstream::{UpstreamError, UpstreamSettings};
+use crate::relays::LiveNode;
+
+/// All that is known.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) plan: Arc<Plan>,
+    pub(super) book: Book,
+    /// By [`UpstreamSettings::name`].
+    pub(super) upstreams: BTreeMap<String, Known>,
+    pub(super) collision: Option<Collision>,
+    config_file_error: Option<String>,
+    /// Why the map cannot be written.
+    pub(super) file_error: Option<String>,
+    /// See [`Status`].
+    pub(super) confirmed: Instant,
+    changed: Instant,
+    changes: u64,
+}
+
+/// What is known of one upstream.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Known {
+    map: Option<DerpMap>,
+    fetched: Option<SystemTime>,
+    last_error: Option<String>,
+    failures: u64,
+    overridden: Vec<u64>,
+    taken: usize,
+}
+
+impl State {
+    /// What is known at the start: the plan, who is heard of, and what lies on the disk.
+    pub(super) fn new(plan: Arc<Plan>, heard: &[LiveNode], now: Instant) -> Self {
+        let mut state = Self {
+            plan: Arc::clone(&plan),
+            book: Book::default(),
+            upstreams: BTreeMap::new(),
+            collision: None,
+            config_file_error: None,
+            file_error: None,
+            confirmed: now,
+            changed: now,
+            changes: 0,
+        };
+        // Everybody comes in: there is nothing to tell.
+        drop(state.adopt(plan, heard, now));
+        state
+    }
+
+    /// Takes over a plan, with what lies on the disk for upstreams that are new in it.
+    pub(super) fn adopt(&mut self, plan: Arc<Plan>, heard: &[LiveNode], now: Instant) -> Vec<Move> {
+        let mut old = std::mem::take(&mut self.upstreams);
+        for settings in &plan.upstreams {
+            let name = settings.name();
+            let known = old.remove(&name).unwrap_or_else(|| from_disk(&plan, settings));
+            self.upstreams.insert(name, known);
+        }
+        self.plan = plan;
+        self.hear(heard, now)
+    }
+
+    /// Takes over who is heard of.
+    pub(super) fn hear(&mut self, heard: &[LiveNode], now: Instant) -> Vec<Move> {
+        let probing = self.plan.probe_interval.is_some();
+        self.book.set(&self.plan.regions(), heard, probing, now)
+    }
+
+    /// Takes what a round of probes has shown.
+    pub(super) fn judge(&mut self, round: &[(Node, Probed)], now: Instant) -> Vec<Move> {
+        self.book.judge(round, now)
+    }
+
+    /// Notes that the map is published, and in its file.
+    pub(super) fn confirm(&mut self, is_new: bool, now: Instant) {
+        (self.confirmed, self.file_error) = (now, None);
+        if is_new {
+            (self.changed, self.changes) = (now, self.changes + 1);
+        }
+    }
+
+    /// Ids of our regions, whether they are in the map or not.
+    pub(super) fn own_ids(&self) -> BTreeSet<u64> {
+        let known = self.book.entries().iter().map(|entry| entry.member.region_id);
+        known.chain(self.plan.map.regions.keys().copied()).collect()
+    }
+
+    /// Takes what a fetch has brought, and keeps a copy of it. Blocks on the disk.
+    pub(super) fn receive(
+        &mut self,
+        settings: &UpstreamSettings,
+        fetched: Result<DerpMap, UpstreamError>,
+    ) {
+        let name = settings.name();
+        // The plan may have changed under the fetch.
+        let Some(known) = self.upstreams.get_mut(&name) else { return };
+        match fetched {
+            Ok(map) => {
+                if known.last_error.take().is_some() {
+                    tracing::info!(upstream = name, "the map of others is there again");
+                }
+                let fetched = SystemTime::now();
+                known.fetched = Some(fetched);
+                known.map = Some(map.clone());
+                if let Some(folder) = &self.plan.state_dir {
+                    let path = copy::path(folder, &name);
+                    if let Err(error) = copy::write(&path, &Copy { map, fetched }) {
+                        tracing::warn!(%error, path = %path.display(), "no copy of the map of others is kept");
+                    }
+                }
+            }
+            Err(error) => {
+                known.failures += 1;
+                let words = error.to_string();
+                if known.last_error.as_ref() != Some(&words) {
+                    let kept = if known.map.is_some() {
+                        "the last good map stays"
+                    } else {
+                        "there is no map of it"
+                    };
+                    tracing::warn!(upstream = name, %error, "{kept}");
+                    known.last_error = Some(words);
+                }
+            }
+        }
+    }
+
+    /// Takes what a look at Headscale has shown.
+    pub(super) fn collide(&mut self, collision: Option<Collision>, error: Option<String>) {
+        if self.collision != collision {
+            match &collision {
+                Some(collision) => tracing::error!("{collision}"),
+                None => tracing::info!("Headscale's embedded relay is out of the way"),
+            }
+            self.collision = collision;
+        }
+        if self.config_file_error != error {
+            if let Some(error) = &error {
+                tracing::warn!("{error}");
+            }
+            self.config_file_error = error;
+        }
+    }
+
+    /// The map that follows.
+    pub(super) fn compose(&mut self) -> DerpMap {
+        let choices: Vec<_> = self
+            .plan
+            .upstreams
+            .iter()
+            .filter_map(|it| Some((it.name(), &it.choice, self.upstreams.get(&it.name())?)))
+            .filter_map(|(name, choice, known)| Some((name, choice, known.map.as_ref()?)))
+            .collect();
+        let upstreams: Vec<_> =
+            choices.iter().map(|(_, choice, map)| Upstream { map, choice }).collect();
+        let composed = compose(&self.plan.regions(), &self.book.members(), &upstreams);
+        let names: Vec<String> = choices.into_iter().map(|(name, _, _)| name).collect();
+        let found = names.into_iter().zip(composed.overridden).zip(composed.taken);
+        for ((name, overridden), taken) in found {
+            let Some(known) = self.upstreams.get_mut(&name) else { continue };
+            if known.overridden != overridden && !overridden.is_empty() {
+                tracing::warn!(upstream = name, ids = ?overridden, "regions of others are left out: there are such already");
+            }
+            (known.overridden, known.taken) = (overridden, taken);
+        }
+        composed.map
+    }
+
+    /// A picture of it.
+    pub(super) fn picture(&self) -> Status {
+        let nodes = self.book.entries().iter().map(|it| NodeStatus {
+            region: it.member.region_id,
+            node: it.member.node.clone(),
+            configured: it.configured,
+            live: it.live,
+            is_in: it.is_in,
+            is_kept: it.is_kept(),
+            since: it.since,
+            last_probe: it.last.clone(),
+        });
+        let upstreams = self.plan.upstreams.iter().map(|settings| {
+            let known = self.upstreams.get(&settings.name()).cloned().unwrap_or_default();
+            UpstreamStatus {
+                name: settings.name(),
+                fetched: known.fetched,
+                regions: known.taken,
+                overridden: known.overridden,
+                last_error: known.last_error,
+                failures: known.failures,
+            }
+        });
+        Status {
+            confirmed: self.confirmed,
+            changed: self.changed,
+            changes: self.changes,
+            nodes: nodes.collect(),
+            upstreams: upstreams.collect(),
+            collision: self.collision.clone(),
+            file_error: self.file_error.clone(),
+        }
+    }
+}
+
+/// The last good copy, or else the file that came with the configuration.
+fn from_disk(plan: &Plan, settings: &UpstreamSettings) -> Known {
+    let name = settings.name();
+    if let Some(folder) = &plan.state_dir {
+        let path = copy::path(folder, &name);
+        match copy::read(&path) {
+            Ok(Some(copy)) => {
+                return Known {
+                    map: Some(copy.map),
+                    fetched: Some(copy.fetched),
+                    ..Known::default()
+                };
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(upstream = name, path = %path.display(), %error, "the copy of the map of others is not used");
+            }
+        }
+    }
+    match settings.read_file() {
+        Some(Ok(map)) => Known { map: Some(map), ..Known::default() },
+        Some(Err(error)) => {
+            tracing::warn!(upstream = name, %error, "the file of the map of others is not used");
+            Known::default()
+        }
+        None => Known::default(),
+    }
+}
