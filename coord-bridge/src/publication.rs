@@ -168,8 +168,9 @@ impl Publisher {
         self.prober.key.public()
     }
 
-    /// Publishes `plan` from now on, in the file first. Nodes and upstreams that stay keep what is
-    /// known of them. Blocks on the disk.
+    /// Publishes `plan` from now on, in the file first, which is written also where the map is the
+    /// same and the file does not hold it. Nodes and upstreams that stay keep what is known of
+    /// them. Blocks on the disk.
     ///
     /// # Errors
     ///
@@ -180,7 +181,7 @@ impl Publisher {
         let (old_plan, old_book) = (Arc::clone(&state.plan), state.book.clone());
         let old_upstreams = state.upstreams.clone();
         let moves = state.adopt(Arc::clone(&plan), &self.heard(), Instant::now());
-        match self.publish(&mut state) {
+        match self.publish(&mut state, true) {
             Ok(change) => {
                 log(&moves);
                 self.published.accept_reload();
@@ -306,8 +307,13 @@ impl Publisher {
             let mut state = publisher.state();
             let moves = change(&mut state, &publisher.heard(), Instant::now());
             log(&moves);
-            // It has said why, and the next change tries again.
-            drop(publisher.publish(&mut state));
+            let known = state.file_error.clone();
+            // The next change tries again.
+            if let Err(error) = publisher.publish(&mut state, false)
+                && known != state.file_error
+            {
+                tracing::error!(%error, "the map stays as it was");
+            }
         });
         if let Err(error) = work.await
             && error.is_panic()
@@ -316,38 +322,36 @@ impl Publisher {
         }
     }
 
-    /// Publishes what is known now. The same map changes nothing, and writes the file only where
-    /// that does not hold it any more.
-    fn publish(&self, state: &mut State) -> Result<Change, WriteError> {
-        let map = state.compose();
+    /// Publishes what is known now. The same map is written only where `always` says so, or where
+    /// an earlier write has failed.
+    fn publish(&self, state: &mut State, always: bool) -> Result<Change, WriteError> {
         let published = self.published.edition();
-        let same = map == *published.map();
-        let edition = if same { published } else { Arc::new(Edition::new(map)) };
-        let sound = edition.map().validate();
-        let written = match (&sound, &self.map_file) {
-            (Ok(()), Some(path)) => {
-                map_file::write(path, &edition.rendering(Format::Yaml).bytes).map(|_| ())
-            }
-            (Ok(()), None) | (Err(_), _) => Ok(()),
-        };
-        if let Err(fault) = sound {
+        let map = state.compose();
+        let is_same = map == *published.map();
+        let done = if let Err(fault) = map.validate() {
             // Cannot be: every part was checked. Whatever it is, clients keep what they have.
             tracing::error!(%fault, "the map would be faulty; the old one stays");
-        } else if let Err(error) = &written {
-            let words = error.to_string();
-            if state.file_error.as_ref() != Some(&words) {
-                tracing::error!(%error, "the map stays as it was");
-                state.file_error = Some(words);
-            }
+            Ok(Change::Same)
         } else {
-            state.confirm(!same, Instant::now());
-            if !same {
-                self.published.replace(edition);
+            let edition = if is_same { published } else { Arc::new(Edition::new(map)) };
+            let must_write = always || !is_same || state.file_error.is_some();
+            let file = self.map_file.as_ref().filter(|_| must_write);
+            let yaml = &edition.rendering(Format::Yaml).bytes;
+            match file.map_or(Ok(false), |path| map_file::write(path, yaml)) {
+                Ok(_) => {
+                    state.confirm(!is_same, Instant::now());
+                    self.published.replace(edition);
+                    Ok(if is_same { Change::Same } else { Change::Replaced })
+                }
+                Err(error) => {
+                    state.file_error = Some(error.to_string());
+                    Err(error)
+                }
             }
-        }
+        };
         self.published.set_findings(state.file_error.is_some(), state.collision.as_ref());
         self.status.store(Arc::new(state.picture()));
-        written.map(|()| if same { Change::Same } else { Change::Replaced })
+        done
     }
 
     fn heard(&self) -> Arc<Vec<LiveNode>> {

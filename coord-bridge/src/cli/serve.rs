@@ -68,8 +68,7 @@ fn reload(bridge: &Bridge, started_with: &Config, arguments: &ConfigArguments) {
     match bridge.publisher().adopt(config.plan) {
         Ok(Change::Replaced) => tracing::info!("reloaded; the map is another one"),
         Ok(Change::Same) => tracing::info!("reloaded; the map is the same"),
-        // The log has it already.
-        Err(_) => {}
+        Err(error) => tracing::error!(%error, "the map stays as it was"),
     }
 }
 

@@ -12,7 +12,7 @@
 //! A witness is another node of ours that was good in the same round, relays, may be a home, and
 //! stays in. When everything fails at once it is more likely the bridge that has lost its
 //! network, so without a witness nobody leaves: the map is never empty, and never shrinks to the
-//! node that happened to be tried last. See docs/decisions/0051.
+//! node that happened to be tried last. See docs/decisions/0050.
 
 use std::time::{Duration, Instant};
 

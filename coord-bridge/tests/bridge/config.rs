@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use coord_bridge::Config;
-use coord_bridge::config::{HeadscaleKeys, Keys, NodeKeys, ProvisioningKeys, RegionKeys};
+use coord_bridge::config::{
+    HeadscaleKeys, Keys, NodeKeys, ProvisioningKeys, RegionKeys, UpstreamKeys,
+};
 use tempfile::TempDir;
 
 use crate::client::{ask, get};
@@ -174,6 +176,9 @@ fn every_key_of_the_file_is_known_and_taken() {
         ("", serde_json::from_str::<Keys>("{\"?\":1}").unwrap_err().to_string()),
         ("region.", serde_json::from_str::<RegionKeys>("{\"?\":1}").unwrap_err().to_string()),
         ("region.nodes.", serde_json::from_str::<NodeKeys>("{\"?\":1}").unwrap_err().to_string()),
+        ("regions.", serde_json::from_str::<RegionKeys>("{\"?\":1}").unwrap_err().to_string()),
+        ("regions.nodes.", serde_json::from_str::<NodeKeys>("{\"?\":1}").unwrap_err().to_string()),
+        ("upstreams.", serde_json::from_str::<UpstreamKeys>("{\"?\":1}").unwrap_err().to_string()),
         (
             "provisioning.",
             serde_json::from_str::<ProvisioningKeys>("{\"?\":1}").unwrap_err().to_string(),
@@ -185,9 +190,8 @@ fn every_key_of_the_file_is_known_and_taken() {
         let names = error.split('`').skip(3).step_by(2);
         known.extend(names.map(|name| format!("{table}{name}")));
     }
-    known.retain(|name| {
-        !["region", "region.nodes", "provisioning", "headscale"].contains(&name.as_str())
-    });
+    let tables = known.clone();
+    known.retain(|name| !tables.iter().any(|it| it.starts_with(&format!("{name}."))));
     known.sort();
     let mut names = Keys::names_in_file();
     names.sort();
@@ -197,8 +201,9 @@ fn every_key_of_the_file_is_known_and_taken() {
     assert!(Config::parse(full).is_ok());
     for name in names {
         let key = format!("\n{} = ", name.rsplit('.').next().unwrap());
-        // Stands in the way of the URL, as a test of its own holds.
-        assert!(full.contains(&key) || name == "headscale.socket", "{name}");
+        // Stands in the way of the URL, and of whoever fetches the map, as tests of their own hold.
+        let elsewhere = ["headscale.socket", "map_user", "map_password_file"];
+        assert!(full.contains(&key) || elsewhere.contains(&name.as_str()), "{name}");
     }
 }
 
@@ -237,6 +242,11 @@ fn headscale_is_named_by_url_and_key_or_by_socket() {
 fn flags_and_variables_have_the_names_of_the_keys() {
     let help = String::from_utf8(output(&["serve", "--help"]).stdout).unwrap();
     for key in Keys::names() {
+        // Set for all of these tests, so it is shown with its value.
+        let help = help.replace(
+            "[env: COORD_BRIDGE_MAP_PROBE_INTERVAL=0]",
+            "[env: COORD_BRIDGE_MAP_PROBE_INTERVAL=]",
+        );
         let flag = format!("--{}", key.replace(['.', '_'], "-"));
         assert!(help.contains(&flag), "{flag}");
         let variable = format!("COORD_BRIDGE_{}", key.replace('.', "__").to_uppercase());

@@ -18,6 +18,7 @@ mod pages;
 mod program;
 #[path = "../../../derp/relay/tests/support/quiet.rs"]
 mod quiet;
+mod regions;
 mod reload;
 mod self_test;
 

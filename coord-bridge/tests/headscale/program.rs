@@ -25,42 +25,66 @@ pub(crate) struct Real {
     /// What it calls itself.
     pub(crate) version: String,
     pub(crate) address: SocketAddr,
+    metrics: SocketAddr,
     nodes: usize,
     machines: Vec<Child>,
 }
 
 impl Real {
     pub(crate) fn start(program: &Path) -> Self {
-        let folder = TempDir::new().unwrap();
-        let address = free_address();
-        std::fs::write(folder.path().join("config.yaml"), config(folder.path(), address)).unwrap();
+        let mut real = Self::prepare(
+            program,
+            "  server:\n    enabled: false\n  urls: []\n  paths: [FOLDER/derp.yaml]\n  auto_update_enabled: false\n",
+        );
         // It wants at least one region to start. Nobody listens there, and no name is looked up.
         let map = "regions:\n  999:\n    regionid: 999\n    regioncode: own\n    \
                    regionname: Own\n    nodes:\n      - {name: 999a, regionid: 999, hostname: \
                    127.0.0.1, ipv4: 127.0.0.1, ipv6: none, derpport: 1, stunport: -1}\n";
-        std::fs::write(folder.path().join("derp.yaml"), map).unwrap();
-        let mut real = Self {
+        std::fs::write(real.folder().join("derp.yaml"), map).unwrap();
+        assert!(real.go_on_as(program), "{} does not start:\n{}", program.display(), real.log());
+        real
+    }
+
+    /// Not started yet. `derp` are the lines of that block, with `FOLDER` for its folder.
+    pub(crate) fn prepare(program: &Path, derp: &str) -> Self {
+        let folder = TempDir::new().unwrap();
+        let (address, metrics) = (free_address(), free_address());
+        let derp = derp.replace("FOLDER", folder.path().to_str().unwrap());
+        let config = config(folder.path(), [address, metrics], &derp);
+        std::fs::write(folder.path().join("config.yaml"), config).unwrap();
+        Self {
             program: program.to_owned(),
             child: None,
             folder,
             version: String::new(),
             address,
+            metrics,
             nodes: 0,
             machines: Vec::new(),
-        };
-        assert!(real.go_on_as(program), "{} does not start:\n{}", program.display(), real.log());
-        real
+        }
     }
 
-    /// Starts this program with the database, the port and the socket of the one before;
-    /// `false` if it does not come up.
-    pub(crate) fn go_on_as(&mut self, program: &Path) -> bool {
-        self.program = program.to_owned();
-        self.version = version(program);
+    /// The folder with its configuration, `config.yaml`.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The map that it has, as its debug listener tells it.
+    pub(crate) fn derp_map(&self) -> String {
+        get(self.metrics, "/debug/derp").unwrap().answer
+    }
+
+    /// Starts it and does not wait.
+    pub(crate) fn spawn(&mut self) {
         let log = File::create(self.folder.path().join("log")).unwrap();
         let mut command = self.command(&["serve"]);
         command.stdout(log.try_clone().unwrap()).stderr(log);
-        let child = self.child.insert(command.spawn().unwrap());
+        self.child = Some(command.spawn().unwrap());
+    }
+
+    /// Waits until it is up; `false` if it ends instead.
+    pub(crate) fn is_up(&mut self) -> bool {
+        let Some(child) = &mut self.child else { return false };
         let began = Instant::now();
         loop {
             if child.try_wait().unwrap().is_some() {
@@ -72,6 +96,15 @@ impl Real {
             assert!(began.elapsed() < PATIENCE, "not ready");
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Starts this program with the database, the port and the socket of the one before;
+    /// `false` if it does not come up.
+    pub(crate) fn go_on_as(&mut self, program: &Path) -> bool {
+        self.program = program.to_owned();
+        self.version = version(program);
+        self.spawn();
+        self.is_up()
     }
 
     /// Ends it as a service manager does.
@@ -166,7 +199,8 @@ impl Real {
         nodes.map(|node| node["name"].as_str().unwrap().to_owned()).collect()
     }
 
-    fn log(&self) -> String {
+    /// What it has printed since it was started last.
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap()
     }
 
@@ -287,9 +321,9 @@ fn free_address() -> SocketAddr {
 }
 
 /// What all releases take.
-fn config(folder: &Path, address: SocketAddr) -> String {
+fn config(folder: &Path, [address, metrics]: [SocketAddr; 2], derp: &str) -> String {
     let folder = folder.display();
-    let (metrics, grpc) = (free_address(), free_address());
+    let grpc = free_address();
     format!(
         "server_url: http://{address}\n\
          listen_addr: {address}\n\
@@ -298,8 +332,7 @@ fn config(folder: &Path, address: SocketAddr) -> String {
          grpc_allow_insecure: false\n\
          noise:\n  private_key_path: {folder}/noise.key\n\
          prefixes:\n  v4: 100.64.0.0/10\n  v6: fd7a:115c:a1e0::/48\n  allocation: sequential\n\
-         derp:\n  server:\n    enabled: false\n  urls: []\n  paths: [{folder}/derp.yaml]\n  \
-         auto_update_enabled: false\n\
+         derp:\n{derp}\
          disable_check_updates: true\n\
          database:\n  type: sqlite\n  sqlite:\n    path: {folder}/db.sqlite\n\
          log:\n  level: info\n\

@@ -8,8 +8,11 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
-use derp_relay::probe::{self, Fault, Outcome, Part, STEP_TIME, Target, Trust};
+use derp::key::NodePrivate;
+use derp_relay::probe::{self, Authorities, Fault, Outcome, Part, STEP_TIME, Target, Trust};
 use derp_relay::{AccessConfig, Relay};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use tempfile::TempDir;
 
 /// How an answer to HTTP begins.
@@ -90,6 +93,40 @@ fn a_certificate_that_no_client_would_take_is_refused() {
             assert_eq!(failure.part, Part::Connect);
             let Outcome::Failed(fault) = &failure.outcome else { panic!("{failure:?}") };
             assert!(fault.to_string().contains(said), "{said}: {fault}");
+        }
+    }
+}
+
+/// What a map says whom to trust, in all its forms; by another name than the relay is called by.
+#[test]
+fn a_relay_is_trusted_as_a_map_says() {
+    for host in HOSTS {
+        let relay = Fixture::start(host, true, AccessConfig::Open);
+        let file = relay.state.path().join("self-signed.pem");
+        let authorities = Authorities::of([CertificateDer::from_pem_file(file).unwrap()]);
+        let strangers = Authorities::of([]);
+        let by = |authorities: &Authorities, cert_name: &str| Trust::Authority {
+            authorities: authorities.clone(),
+            cert_name: cert_name.to_owned(),
+        };
+        for (trust, name, said) in [
+            (by(&authorities, &host.to_string()), host.to_string(), None),
+            (by(&authorities, &host.to_string()), "derp.example.org".to_owned(), None),
+            (by(&authorities, "derp.example.org"), host.to_string(), Some("not valid for name")),
+            (by(&authorities, "two words"), host.to_string(), Some("neither a host name")),
+            (by(&strangers, &host.to_string()), host.to_string(), Some("no certificates of")),
+            (Trust::Anyone, "derp.example.org".to_owned(), None),
+        ] {
+            let target = Target { trust, host_name: name, ..relay.target() };
+            let report = probe::greet(&target, NodePrivate::from_random([7; 32]));
+            let failure = report.first_failure().map(|step| match &step.outcome {
+                Outcome::Failed(fault) => fault.to_string(),
+                Outcome::Good { .. } | Outcome::NotTried(_) => String::new(),
+            });
+            match said {
+                None => assert!(failure.is_none() && report.steps.len() == 3, "{report:?}"),
+                Some(said) => assert!(failure.is_some_and(|it| it.contains(said)), "{report:?}"),
+            }
         }
     }
 }
@@ -215,7 +252,7 @@ fn an_answer_to_another_question_is_passed_over() {
 struct Fixture {
     relay: Relay,
     host: IpAddr,
-    _state: TempDir,
+    state: TempDir,
 }
 
 impl Fixture {
@@ -231,7 +268,7 @@ impl Fixture {
         if tls {
             builder = builder.self_signed(&host.to_string(), state.path());
         }
-        Self { relay: builder.start().unwrap(), host, _state: state }
+        Self { relay: builder.start().unwrap(), host, state }
     }
 
     fn target(&self) -> Target {
