@@ -11,6 +11,7 @@
 //! |---|---|
 //! | [`compose`] | one map out of regions of ours and of others; pure |
 //! | [`health`] | which nodes of ours are in; pure |
+//! | [`Plan`] | what an operator wants to be published |
 //! | `probing` | a node tried as its clients would |
 //! | [`upstream`] | somebody else's map, fetched and read |
 //! | [`copy`] | its last good form on disk |
@@ -26,6 +27,7 @@ pub mod compose;
 pub mod copy;
 pub mod embedded;
 pub mod health;
+mod plan;
 mod probing;
 mod state;
 pub mod status;
@@ -37,13 +39,12 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use derp::key::{KEY_LEN, NodePrivate, NodePublic};
-use derp::map::{DerpMap, Node, Region};
+use derp::map::{DerpMap, Node};
 use derp_relay::probe::Authorities;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
-use self::embedded::EmbeddedSettings;
-use self::health::{Move, Probed};
+use self::health::{Move, Probed, Turn};
 use self::probing::Prober;
 use self::state::State;
 use self::status::Status;
@@ -52,13 +53,15 @@ use crate::map_file::{self, WriteError};
 use crate::published::{Edition, Format, Published};
 use crate::relays::LiveNode;
 
+pub use self::plan::Plan;
 pub use self::probing::{MAX_PROBES, PROBE_TIME};
 
 /// Time between two rounds of probes unless told otherwise.
 pub const DEFAULT_PROBE_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Shortest time between two rounds that relays bring about by coming and going.
-const LEAST_PAUSE: Duration = Duration::from_millis(200);
+/// Shortest time between two rounds that relays bring about by coming and going: one that does
+/// nothing else costs the others a login a second.
+const LEAST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Longest time until a fetch that failed is tried again.
 const MAX_RETRY_PAUSE: Duration = Duration::from_secs(60);
@@ -68,23 +71,6 @@ const JITTER_PART: u32 = 5;
 
 /// Relays that have registered and are heard of, as whoever registers them tells it.
 pub type Live = watch::Receiver<Arc<Vec<LiveNode>>>;
-
-/// What is to be published.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Plan {
-    /// Regions as configured, with their nodes. Without faults, and without the others empty.
-    pub map: DerpMap,
-    /// Regions for which only names are configured: they appear with their first live relay.
-    pub named: Vec<Region>,
-    /// Time between two rounds of probes; without it none is probed, and heartbeats are believed.
-    pub probe_interval: Option<Duration>,
-    /// Other people's maps, the first one winning.
-    pub upstreams: Vec<UpstreamSettings>,
-    /// Where Headscale's embedded relay is looked for.
-    pub embedded: EmbeddedSettings,
-    /// Folder for copies of other people's maps; without it none are kept.
-    pub state_dir: Option<PathBuf>,
-}
 
 /// What publishing has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,13 +91,6 @@ pub struct Publisher {
     state: Mutex<State>,
     status: ArcSwap<Status>,
     plans: watch::Sender<Arc<Plan>>,
-}
-
-impl Plan {
-    /// Regions as configured, with and without nodes.
-    fn regions(&self) -> Vec<Region> {
-        self.map.regions.values().chain(&self.named).cloned().collect()
-    }
 }
 
 impl Publisher {
@@ -209,15 +188,13 @@ impl Publisher {
         let mut live = self.live.clone();
         loop {
             let plan = Arc::clone(&plans.borrow_and_update());
-            if let Some(live) = &mut live {
-                live.mark_unchanged();
-            }
+            let heard = live.as_mut().map(|live| Arc::clone(&live.borrow_and_update()));
             self.round().await;
             let mut pause = std::pin::pin!(next_round(plan.probe_interval));
             tokio::select! {
                 () = pause.as_mut() => {}
                 changed = plans.changed() => if changed.is_err() { return },
-                () = changed(&mut live) => tokio::time::sleep(LEAST_PAUSE).await,
+                () = changed(&mut live, heard.as_deref()) => tokio::time::sleep(LEAST_PAUSE).await,
             }
         }
     }
@@ -377,10 +354,18 @@ pub fn new_probe_key() -> std::io::Result<NodePrivate> {
 fn log(moves: &[Move]) {
     for it in moves {
         let (node, region, why) = (&it.node, it.region, &it.why);
-        if it.is_in {
-            tracing::info!(node, region, why, "a node is in the map");
-        } else {
-            tracing::warn!(node, region, why, "a node is out of the map");
+        match it.turn {
+            Turn::In => tracing::info!(node, region, why, "a node is in the map"),
+            Turn::Out => tracing::warn!(node, region, why, "a node is out of the map"),
+            Turn::Kept => tracing::warn!(
+                node,
+                region,
+                why,
+                "a node stays in the map only because no other is known to work"
+            ),
+            Turn::Refused => {
+                tracing::warn!(node, region, why, "a relay that has registered is not taken");
+            }
         }
     }
 }
@@ -392,12 +377,15 @@ async fn next_round(interval: Option<Duration>) {
     }
 }
 
-/// Waits until relays come or go; for ever, if none ever can.
-async fn changed(live: &mut Option<Live>) {
-    if let Some(live) = live
-        && live.changed().await.is_ok()
-    {
-        return;
+/// Waits until other relays are there than `heard`; for ever, if none ever can. Heartbeats that
+/// say the same are nothing.
+async fn changed(live: &mut Option<Live>, heard: Option<&Vec<LiveNode>>) {
+    if let Some(live) = live {
+        while live.changed().await.is_ok() {
+            if Some(&**live.borrow_and_update()) != heard {
+                return;
+            }
+        }
     }
     std::future::pending::<()>().await;
 }

@@ -46,6 +46,8 @@ pub struct Book {
     named: Vec<Region>,
     /// Whether nodes are probed at all.
     probing: bool,
+    /// Live nodes that are not taken.
+    refused: Vec<Move>,
 }
 
 /// What is known of one node.
@@ -71,15 +73,28 @@ pub struct Entry {
     is_witness: bool,
 }
 
-/// A node that came in or went out.
+/// What has happened to a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// It came in.
+    In,
+    /// It went out.
+    Out,
+    /// It would have to go, and stays, since no other is known to work.
+    Kept,
+    /// It is not taken: a relay that may not be what it says that it is.
+    Refused,
+}
+
+/// A node to which something has happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Move {
     /// Name of the node.
     pub node: String,
     /// Id of its region.
     pub region: u64,
-    /// Whether it came in.
-    pub is_in: bool,
+    /// What has happened to it.
+    pub turn: Turn,
     /// Why, in words.
     pub why: String,
 }
@@ -118,13 +133,16 @@ impl Book {
                 self.entries.push(entry);
             }
         }
-        let mut live: Vec<&LiveNode> =
-            live.iter().filter(|it| is_ours(regions, it) && is_sound(it)).collect();
+        let mut live: Vec<&LiveNode> = live.iter().collect();
         live.sort_by(|one, other| key(one).cmp(&key(other)));
-        for member in live.into_iter().take(MAX_LIVE_NODES) {
-            if let Some(entry) = self.entries.iter_mut().find(|it| is_one_relay(it, member)) {
+        let mut refused = Vec::new();
+        for (place, member) in live.into_iter().enumerate() {
+            if let Some(entry) = self.entries.iter_mut().find(|it| it.is_relay_of(member)) {
                 entry.live = true;
-            } else if self.entries.iter().all(|it| it.member.node.name != member.node.name) {
+            } else if let Some(why) = self.objection(regions, member, place) {
+                let (node, region) = (member.node.name.clone(), member.region_id);
+                refused.push(Move { node, region, turn: Turn::Refused, why: why.to_owned() });
+            } else {
                 let mut entry = known(member)
                     .map_or_else(|| Entry::new(member.clone(), now), |entry| entry.clone());
                 (entry.live, entry.configured) = (true, false);
@@ -145,7 +163,10 @@ impl Book {
             self.take_out(now);
         }
         self.never_empty(now);
-        moves(&before, &self.entries)
+        let mut moves = moves(&before, &self.entries);
+        moves.extend(refused.iter().filter(|it| !self.refused.contains(it)).cloned());
+        self.refused = refused;
+        moves
     }
 
     /// Nodes that the next round has to try.
@@ -186,6 +207,29 @@ impl Book {
     #[must_use]
     pub fn entries(&self) -> &[Entry] {
         &self.entries
+    }
+
+    /// Why a live node is not taken, if it is not. A token for relays is no leave to replace one of
+    /// Tailscale's regions, or a node of ours.
+    fn objection(
+        &self,
+        regions: &[Region],
+        member: &LiveNode,
+        place: usize,
+    ) -> Option<&'static str> {
+        let is_ours = OWN_REGION_IDS.contains(&member.region_id)
+            || regions.iter().any(|region| region.id == member.region_id);
+        if !is_ours {
+            Some("its region is neither configured nor from 900 to 999")
+        } else if self.entries.iter().any(|it| it.member.node.name == member.node.name) {
+            Some("another node has its name")
+        } else if !is_sound(member) {
+            Some("its fields make no node that clients could use")
+        } else if place >= MAX_LIVE_NODES {
+            Some("there are too many")
+        } else {
+            None
+        }
     }
 
     /// Nodes that are neither configured nor live any more: those that are in stay until there
@@ -273,6 +317,15 @@ impl Entry {
         self.is_in && (self.is_gone() || self.bad >= OUT_AFTER)
     }
 
+    /// Whether `live` is the relay of this configured node, which registers itself as well.
+    fn is_relay_of(&self, live: &LiveNode) -> bool {
+        let (one, other) = (&self.member.node, &live.node);
+        self.configured
+            && self.member.region_id == live.region_id
+            && one.host_name == other.host_name
+            && port(one.derp_port) == port(other.derp_port)
+    }
+
     fn why(&self) -> String {
         if self.is_gone() {
             return "its relay is not heard of any more".to_owned();
@@ -287,34 +340,33 @@ impl Entry {
 }
 
 fn moves(before: &[Entry], after: &[Entry]) -> Vec<Move> {
-    let was_in =
-        |entry: &Entry| before.iter().any(|it| it.is_in && is_same(&it.member, &entry.member));
-    let moved = |entry: &Entry, is_in| Move {
+    let moved = |entry: &Entry, turn| Move {
         node: entry.member.node.name.clone(),
         region: entry.member.region_id,
-        is_in,
+        turn,
         why: entry.why(),
     };
-    let changed = after.iter().filter(|it| it.is_in != was_in(it)).map(|it| moved(it, it.is_in));
+    let changed = after.iter().filter_map(|it| {
+        let old = before.iter().find(|old| is_same(&old.member, &it.member));
+        let was_in = old.is_some_and(|old| old.is_in);
+        let was_kept = old.is_some_and(Entry::is_kept);
+        match (was_in, it.is_in) {
+            (false, true) => Some(moved(it, Turn::In)),
+            (true, false) => Some(moved(it, Turn::Out)),
+            (true, true) if it.is_kept() && !was_kept => Some(moved(it, Turn::Kept)),
+            (true, true) | (false, false) => None,
+        }
+    });
     let dropped = before
         .iter()
         .filter(|old| old.is_in && !after.iter().any(|it| is_same(&it.member, &old.member)))
-        .map(|old| Move { why: "it is configured no more".to_owned(), ..moved(old, false) });
+        .map(|old| Move { why: "it is configured no more".to_owned(), ..moved(old, Turn::Out) });
     changed.chain(dropped).collect()
 }
 
 /// Whether it is the same node in all that clients see.
 fn is_same(one: &LiveNode, other: &LiveNode) -> bool {
     one.region_id == other.region_id && one.node == other.node
-}
-
-/// Whether `live` is the relay of a configured node, which registers itself as well.
-fn is_one_relay(entry: &Entry, live: &LiveNode) -> bool {
-    let (one, other) = (&entry.member.node, &live.node);
-    entry.configured
-        && entry.member.region_id == live.region_id
-        && one.host_name == other.host_name
-        && port(one.derp_port) == port(other.derp_port)
 }
 
 const fn port(number: i32) -> i32 {
@@ -329,13 +381,6 @@ fn key(member: &LiveNode) -> (u64, &str, &str, &str) {
 fn may_be_home(named: &[Region], member: &LiveNode) -> bool {
     let named = named.iter().find(|region| region.id == member.region_id);
     !member.node.stun_only && named.is_none_or(|region| !region.no_measure_no_home)
-}
-
-/// Whether a relay may be in this region by its own word: a token for relays is no leave to replace
-/// one of Tailscale's regions.
-fn is_ours(regions: &[Region], member: &LiveNode) -> bool {
-    OWN_REGION_IDS.contains(&member.region_id)
-        || regions.iter().any(|region| region.id == member.region_id)
 }
 
 /// Whether a live node alone would be a map without faults.

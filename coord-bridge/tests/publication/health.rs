@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use coord_bridge::publication::health::{Book, IN_AFTER, OUT_AFTER, Probed, REMEMBERED_TIME};
+use coord_bridge::publication::health::{
+    Book, IN_AFTER, Move, OUT_AFTER, Probed, REMEMBERED_TIME, Turn,
+};
 use coord_bridge::relays::LiveNode;
 use derp::map::{Node, Region};
 use proptest::prelude::*;
@@ -25,17 +27,17 @@ impl Case {
         case
     }
 
-    fn set(&mut self) {
-        self.book.set(&self.regions, &self.live, true, self.now);
+    fn set(&mut self) -> Vec<Move> {
+        self.book.set(&self.regions, &self.live, true, self.now)
     }
 
-    fn hear(&mut self, live: &[LiveNode]) {
+    fn hear(&mut self, live: &[LiveNode]) -> Vec<Move> {
         self.live = live.to_vec();
-        self.set();
+        self.set()
     }
 
     /// One round in which exactly `bad` nodes do not work.
-    fn round(&mut self, bad: &[&str]) {
+    fn round(&mut self, bad: &[&str]) -> Vec<Move> {
         let round: Vec<(Node, Probed)> = self
             .book
             .to_probe()
@@ -46,7 +48,7 @@ impl Case {
             })
             .collect();
         self.now += Duration::from_secs(15);
-        self.book.judge(&round, self.now);
+        self.book.judge(&round, self.now)
     }
 
     fn rounds(&mut self, count: u32, bad: &[&str]) {
@@ -95,7 +97,12 @@ fn nobody_leaves_when_all_fail_at_once() {
     case.round(&[]);
     assert_eq!(case.within(), ["a", "b", "l"]);
 
-    case.rounds(3 * OUT_AFTER, &["a", "b", "l"]);
+    case.rounds(OUT_AFTER - 1, &["a", "b", "l"]);
+    let told = case.round(&["a", "b", "l"]);
+    assert!(told.len() == 3 && told.iter().all(|it| it.turn == Turn::Kept), "{told:?}");
+    for _ in 0..3 * OUT_AFTER {
+        assert_eq!(case.round(&["a", "b", "l"]), [], "it is told once");
+    }
     assert_eq!(case.within(), ["a", "b", "l"]);
     assert!(case.book.entries().iter().all(|entry| entry.is_kept()), "and it is told");
 
@@ -197,7 +204,7 @@ fn a_live_node_that_moves_replaces_itself_once_it_works_there() {
     case.round(&[]);
     let mut moved = live(999, "l");
     moved.node.host_name = "elsewhere.example.org".to_owned();
-    case.hear(&[moved.clone()]);
+    case.hear(&[moved]);
     let host = |case: &Case| {
         let members = case.book.members();
         let hosts: Vec<_> = members.into_iter().filter(|it| it.node.name == "l").collect();
@@ -226,12 +233,13 @@ fn a_relay_that_is_configured_and_registers_itself_is_one_node() {
 fn a_live_node_in_a_region_of_others_or_with_a_name_of_ours_is_not_taken() {
     let mut case = two();
     let faulty = LiveNode { node: Node { derp_port: 70_000, ..node(999, "f") }, ..live(999, "f") };
-    case.hear(&[live(1, "1a"), live(999, "a"), live(1_000, "x"), faulty]);
-    case.hear(&[live(1, "1a"), {
-        let mut other = live(999, "a");
-        other.node.host_name = "other.example.org".to_owned();
-        other
-    }]);
+    let mut other = live(999, "a");
+    other.node.host_name = "other.example.org".to_owned();
+    let strangers = [live(1, "1a"), other, live(1_000, "x"), faulty];
+    let told = case.hear(&strangers);
+    let told: Vec<_> = told.iter().map(|it| (it.node.as_str(), it.turn)).collect();
+    assert_eq!(told, ["1a", "a", "f", "x"].map(|name| (name, Turn::Refused)));
+    assert!(case.hear(&strangers).is_empty(), "it is told once");
     case.rounds(2, &[]);
     assert_eq!(case.within(), ["a", "b"]);
 }
