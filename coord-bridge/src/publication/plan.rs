@@ -2,6 +2,7 @@
 //!
 //! Does: holds it, checked. Does not: read settings; that is `config`.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -28,6 +29,13 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Ids of the regions that are configured, with and without nodes: what
+    /// [`embedded::look`](super::embedded::look) has to be asked about before anything runs.
+    #[must_use]
+    pub fn own_ids(&self) -> BTreeSet<u64> {
+        self.regions().iter().map(|region| region.id).collect()
+    }
+
     /// Regions as configured, with and without nodes.
     pub(super) fn regions(&self) -> Vec<Region> {
         self.map.regions.values().chain(&self.named).cloned().collect()

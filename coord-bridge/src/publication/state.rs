@@ -41,6 +41,7 @@ pub(super) struct Known {
     map: Option<DerpMap>,
     fetched: Option<SystemTime>,
     last_error: Option<String>,
+    copy_error: Option<String>,
     failures: u64,
     overridden: Vec<u64>,
     taken: usize,
@@ -99,7 +100,7 @@ impl State {
     /// Ids of our regions, whether they are in the map or not.
     pub(super) fn own_ids(&self) -> BTreeSet<u64> {
         let known = self.book.entries().iter().map(|entry| entry.member.region_id);
-        known.chain(self.plan.map.regions.keys().copied()).collect()
+        known.chain(self.plan.own_ids()).collect()
     }
 
     /// Takes what a fetch has brought, and keeps a copy of it. Blocks on the disk.
@@ -119,12 +120,19 @@ impl State {
                 let fetched = SystemTime::now();
                 known.fetched = Some(fetched);
                 known.map = Some(map.clone());
-                if let Some(folder) = &self.plan.state_dir {
-                    let path = copy::path(folder, &name);
-                    if let Err(error) = copy::write(&path, &Copy { map, fetched }) {
-                        tracing::warn!(%error, path = %path.display(), "no copy of the map of others is kept");
-                    }
+                let Some(folder) = &self.plan.state_dir else { return };
+                let path = copy::path(folder, &name);
+                let error = copy::write(&path, &Copy { map, fetched }).err();
+                let words = error.map(|error| error.to_string());
+                if let Some(error) = words.as_ref().filter(|_| words != known.copy_error) {
+                    tracing::warn!(
+                        upstream = name,
+                        path = %path.display(),
+                        error,
+                        "no copy of the map of others is kept"
+                    );
                 }
+                known.copy_error = words;
             }
             Err(error) => {
                 known.failures += 1;
