@@ -13,7 +13,6 @@ mod headscale;
 mod keys;
 mod provisioning;
 mod region;
-mod secret_file;
 mod upstream;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -28,11 +27,13 @@ use crate::publication::embedded::EmbeddedSettings;
 use crate::publication::{DEFAULT_PROBE_INTERVAL, Plan};
 
 pub use derp_relay::config::ConfigError;
+pub use derp_relay::settings::{
+    CREDENTIALS_VARIABLE, NoCredentials, ParseSecretFileError, SecretFile,
+};
 pub use headscale::{HeadscaleConfig, HeadscaleKeys, Reach};
 pub use keys::{Keys, NodeKeys, RegionKeys, VARIABLE_PREFIX};
 pub use provisioning::{DEFAULT_STATE_DIR, ProvisioningKeys, Registration, ReplaceKey};
 pub use region::{DEFAULT_REGION_CODE, DEFAULT_REGION_ID, DEFAULT_REGION_NAME, OWN_REGION_IDS};
-pub use secret_file::{CREDENTIALS_VARIABLE, NoCredentials, ParseSecretFileError, SecretFile};
 pub use upstream::{DEFAULT_UPSTREAM_INTERVAL, MAX_UPSTREAMS, MIN_UPSTREAM_INTERVAL, UpstreamKeys};
 
 /// Where the map is served unless told otherwise.

@@ -1,6 +1,6 @@
 //! Values and files of settings, the same for every program of this workspace.
 //!
-//! Does: reads durations, sizes and listeners as operators write them, loads a TOML file into a
+//! Does: reads durations, sizes, listeners and places of secrets as operators write them, loads a TOML file into a
 //! table of keys, and says which key is unknown and which one was probably meant.
 //! Does not: know any key; those are in `config` here and in the other programs.
 //!
@@ -10,12 +10,14 @@
 
 mod file;
 mod listen;
+mod secret_file;
 mod several;
 mod size;
 mod span;
 
 pub use file::{FileError, Hint, VariableError, check_variables, gather, load, nearest, parse};
 pub use listen::{Listen, ParseListenError};
+pub use secret_file::{CREDENTIALS_VARIABLE, NoCredentials, ParseSecretFileError, SecretFile};
 pub use several::one_or_several;
 pub use size::{ParseSizeError, Size};
 pub use span::{ParseSpanError, Span};
