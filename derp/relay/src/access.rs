@@ -10,7 +10,7 @@
 //!             <--admit--+                                              |
 //! shard <--hand-over----+--entered: revoked meanwhile? cut off         |
 //!   ^                                                                  |
-//!   +--close-- re_check, every interval -------------------------------+
+//!   +--close-- re_check, every interval, or when the bridge asks for it +
 //!   +--close-- revoke, from outside
 //! ```
 //!
@@ -45,6 +45,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use derp::key::NodePublic;
+use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use crate::config::AccessConfig;
@@ -97,6 +98,8 @@ pub struct Access {
     counters: Arc<Counters>,
     revocations: Arc<Mutex<Revocations>>,
     connections: OnceLock<Arc<dyn Connections>>,
+    /// Somebody wants all connected nodes to be asked about.
+    check_wanted: Notify,
     clock: Clock,
     log: Log,
 }
@@ -131,8 +134,15 @@ impl Access {
             Rule::Verified(verification) => Arc::clone(verification.counters()),
             Rule::Nobody | Rule::Everybody | Rule::Listed(_) => Arc::default(),
         };
-        let connections = OnceLock::new();
-        Ok(Self { rule, counters, revocations, connections, clock, log: Log::new(clock) })
+        Ok(Self {
+            rule,
+            counters,
+            revocations,
+            connections: OnceLock::new(),
+            check_wanted: Notify::new(),
+            clock,
+            log: Log::new(clock),
+        })
     }
 
     /// Sets whether log lines show the addresses of clients. They do unless told otherwise.
@@ -228,6 +238,16 @@ impl Access {
         }
     }
 
+    /// Asks about all connected nodes again, soon and at the pace of re-checks, and makes every
+    /// login ask, whatever was answered lately. While no verifier answers nobody is cut off for
+    /// that. Never blocks; from any thread.
+    pub fn check_all(&self) {
+        if let Rule::Verified(verification) = &self.rule {
+            verification.forget_all();
+            self.check_wanted.notify_one();
+        }
+    }
+
     /// Begins to watch over `connections`: re-checks, the file of known nodes, sums in the log.
     /// Runs on the current tokio runtime, until that ends; the first call counts.
     pub(crate) fn oversee(self: &Arc<Self>, connections: impl Connections) {
@@ -237,8 +257,16 @@ impl Access {
         }
         if let Rule::Verified(verification) = &self.rule {
             tokio::spawn(Arc::clone(verification).keep_file());
-            let verification = Arc::clone(verification);
-            tokio::spawn(re_check::run(Arc::clone(self), verification, connections));
+            tokio::spawn(re_check::run(
+                Arc::clone(self),
+                Arc::clone(verification),
+                Arc::clone(&connections),
+            ));
+            tokio::spawn(re_check::run_when_asked(
+                Arc::clone(self),
+                Arc::clone(verification),
+                connections,
+            ));
         }
         let this = Arc::clone(self);
         tokio::spawn(async move {

@@ -7,6 +7,7 @@
 //! A program that embeds the relay makes a [`Config`] by [`Config::new`] and changes fields.
 
 mod access;
+mod bridge;
 mod keys;
 
 use std::fmt;
@@ -21,6 +22,9 @@ use hyper::header::HeaderValue;
 pub use access::{
     AccessConfig, DEFAULT_TAILNET, DEFAULT_VERIFY_GRACE, DEFAULT_VERIFY_INTERVAL, MAX_TAILNET_LEN,
     MAX_VERIFIERS, ParseVerifyUrlError, VerifyConfig, VerifyUrl,
+};
+pub use bridge::{
+    BridgeConfig, DEFAULT_BRIDGE_REGION_CODE, DEFAULT_BRIDGE_REGION_ID, DEFAULT_BRIDGE_REGION_NAME,
 };
 pub use keys::{AccessMode, Keys, LogAddresses, LogFormat, LogLevel, TlsMode, VARIABLE_PREFIX};
 
@@ -70,6 +74,8 @@ pub struct Config {
     pub key_file: PathBuf,
     /// Who may use the relay.
     pub access: AccessConfig,
+    /// Bridge to tell of the relay, and to hear of nodes that are gone from.
+    pub bridge: Option<BridgeConfig>,
     /// Whether log lines show the addresses of clients.
     pub log_addresses: bool,
     /// Connections before login that one source address may have; 0 for no limit.
@@ -166,6 +172,7 @@ impl Config {
             listen_stun: Listen::addresses(keys.listen_stun.as_deref(), &STUN_DEFAULT),
             listen_metrics: Listen::addresses(keys.listen_metrics.as_deref(), &[METRICS_DEFAULT]),
             access: access::read(&keys, &key_file, &mut faults),
+            bridge: bridge::read(&keys, &mut faults),
             log_addresses: keys.log_addresses != Some(LogAddresses::Off),
             limits: limits(&keys, &mut faults),
             shards: shards(&keys, &mut faults),

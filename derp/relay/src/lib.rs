@@ -12,6 +12,7 @@
 //! | [`door`] | everything that happens to a connection once, before its packets |
 //! | [`tls`] | TLS up to the hand-over |
 //! | [`access`] | who may use the relay |
+//! | [`bridge`] | the channel to a bridge, which knows of nodes that are gone |
 //! | [`handover`] | what the front door gives a shard |
 //! | `shard` | the packet threads: everything after that |
 //! | [`identity`] | the relay's own key |
@@ -28,6 +29,7 @@
 //! The way of a packet, with all modules on it: `docs/architecture.md`.
 
 pub mod access;
+pub mod bridge;
 pub mod cli;
 pub mod config;
 pub mod counter;
@@ -47,5 +49,5 @@ pub mod socket;
 mod status;
 pub mod tls;
 
-pub use config::{AccessConfig, Config, VerifyConfig, VerifyUrl};
+pub use config::{AccessConfig, BridgeConfig, Config, VerifyConfig, VerifyUrl};
 pub use relay::Relay;

@@ -16,6 +16,7 @@ use metrics::{Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::PrometheusBuilder;
 
 use crate::access::{self, ANSWER_BOUNDS};
+use crate::bridge;
 use crate::door;
 use crate::shard::Shards;
 use crate::tls::Certificates;
@@ -28,6 +29,7 @@ pub(crate) struct Sources {
     pub(crate) door: Arc<door::Counters>,
     pub(crate) shards: Shards,
     pub(crate) access: Arc<access::Counters>,
+    pub(crate) bridge: Arc<bridge::Counters>,
     pub(crate) stun: Option<Arc<stun_server::Running>>,
     pub(crate) certificates: Option<Arc<Certificates>>,
 }

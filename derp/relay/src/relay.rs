@@ -29,7 +29,8 @@ use derp::key::NodePublic;
 use tokio::runtime::Runtime;
 
 use crate::access::{Access, AccessError};
-use crate::config::Config;
+use crate::bridge::{self, Announcement, Link};
+use crate::config::{BridgeConfig, Config};
 use crate::door::{self, Door};
 use crate::identity::{self, Identity};
 use crate::metrics::Sources;
@@ -64,6 +65,9 @@ pub enum StartError {
     /// Who may use the relay.
     #[error(transparent)]
     Access(#[from] AccessError),
+    /// The bridge.
+    #[error(transparent)]
+    Bridge(#[from] bridge::SetupError),
     /// The system has no thread, descriptor or randomness left.
     #[error("cannot start: {0}; {RAISE_LIMITS}", RAISE_LIMITS = socket::RAISE_LIMITS)]
     System(#[from] io::Error),
@@ -73,7 +77,7 @@ impl StartError {
     /// The same, but for a file that cannot be opened for want of descriptors: that one is in order.
     fn not_blaming_files(self) -> Self {
         match &self {
-            Self::Identity(_) | Self::Certificate(_) | Self::Access(_) => {
+            Self::Identity(_) | Self::Certificate(_) | Self::Access(_) | Self::Bridge(_) => {
                 let code = socket::exhaustion(&self).and_then(io::Error::raw_os_error);
                 code.map_or(self, |code| Self::System(io::Error::from_raw_os_error(code)))
             }
@@ -173,6 +177,7 @@ impl Relay {
             door: door.counters(),
             shards: shards.clone(),
             access: access.counters(),
+            bridge: Arc::default(),
             stun: stun.clone(),
             certificates: certificates.clone(),
         });
@@ -192,6 +197,9 @@ impl Relay {
         };
         // From here on, dropping the relay stops what runs.
         relay.addresses = addresses?;
+        if let Some(bridge) = &config.bridge {
+            relay.follow(bridge)?;
+        }
         if relay.access.fails_open() {
             tracing::warn!("while no verifier can be reached, everybody may enter");
         }
@@ -247,6 +255,18 @@ impl Relay {
     /// Must not be called on a thread of a tokio runtime.
     pub fn stop(mut self) {
         self.end();
+    }
+
+    /// Begins to talk to a bridge: now, as clients that it sends find open doors.
+    fn follow(&self, config: &BridgeConfig) -> Result<(), bridge::SetupError> {
+        let Some(running) = &self.running else { return Ok(()) };
+        let has_tls = self.certificates.is_some();
+        let announcement = Announcement::new(config, self.public_key, &self.addresses, has_tls);
+        let (access, certificates) = (Arc::clone(&self.access), self.certificates.clone());
+        let counters = Arc::clone(&self.sources.bridge);
+        let link = Link::new(config, announcement, access, certificates, counters)?;
+        running.runtime.spawn(link.run());
+        Ok(())
     }
 
     fn end(&mut self) {

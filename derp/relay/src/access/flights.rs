@@ -65,6 +65,11 @@ impl Flights {
         self.under_way().remove(key);
     }
 
+    /// The same for every question that is under way.
+    pub(super) fn abandon_all(&self) {
+        self.under_way().clear();
+    }
+
     fn under_way(&self) -> MutexGuard<'_, HashMap<NodePublic, Answer>> {
         lock(&self.0)
     }

@@ -130,6 +130,14 @@ impl Ledger {
         }
     }
 
+    /// The same for all nodes.
+    pub(super) fn forget_all(&mut self) {
+        self.denied.clear();
+        for known in self.known.values_mut() {
+            known.fresh = false;
+        }
+    }
+
     /// Knows the node no more, in no way.
     pub(super) fn revoke(&mut self, key: &NodePublic) {
         self.denied.remove(key);
@@ -288,6 +296,17 @@ mod tests {
             assert_eq!(ledger.recall(&key(number), start), None);
         }
         assert_eq!([1, 2].map(unanswered), [Outcome::LastKnownGood, Outcome::Unavailable]);
+
+        ledger.note(&key(4), &yes(), None, start);
+        ledger.note(&key(5), &Verdict::Deny, None, start);
+        ledger.forget_all();
+        for number in [4, 5] {
+            assert_eq!(ledger.recall(&key(number), start), None);
+        }
+        assert_eq!(
+            ledger.judge(&key(4), &Verdict::Unavailable, false, start).0,
+            Outcome::LastKnownGood
+        );
     }
 
     /// DERP-8.6: what an earlier run knew is good for an outage, and for nothing else; a file from

@@ -146,6 +146,12 @@ impl Verification {
         self.ledger().forget(key);
     }
 
+    /// The same for all nodes.
+    pub(super) fn forget_all(&self) {
+        self.flights.abandon_all();
+        self.ledger().forget_all();
+    }
+
     /// Knows the node no more.
     pub(super) fn revoke(&self, key: &NodePublic) {
         self.change(|ledger| ledger.revoke(key));

@@ -9,7 +9,8 @@ use derp::limits::Limits;
 
 use super::{ExitError, say};
 use crate::access::Access;
-use crate::config::{AccessConfig, Config, Home, Keys, VerifyConfig};
+use crate::bridge;
+use crate::config::{AccessConfig, BridgeConfig, Config, Home, Keys, VerifyConfig};
 use crate::identity::Identity;
 use crate::relay::StartError;
 use crate::settings::{Size, Span};
@@ -56,6 +57,12 @@ pub(super) fn run(keys: Keys, file: Option<&Path>) -> Result<(), ExitError> {
         }
     }
     Access::new(config.access).map_err(StartError::from)?;
+    if let Some(bridge) = &config.bridge {
+        bridge::check(bridge).map_err(StartError::from)?;
+        for text in describe_bridge(bridge) {
+            line("bridge", &text);
+        }
+    }
     line(
         "handshakes",
         &match config.handshakes_per_address {
@@ -115,6 +122,24 @@ fn describe_verification(verify: &VerifyConfig) -> Vec<String> {
         lines.push(format!("nodes in {} enter unasked", file.display()));
     }
     lines
+}
+
+/// What `check` says of a bridge, if there is one.
+fn describe_bridge(bridge: &BridgeConfig) -> [String; 4] {
+    let told = |address: &str| if address.is_empty() { "as in DNS" } else { address }.to_owned();
+    let port = |port: Option<i32>| port.map_or("as it listens".to_owned(), |port| port.to_string());
+    let BridgeConfig { url, token_file, node_name, region_id, region_code, region_name, .. } =
+        bridge;
+    [
+        format!("{url}, as {node_name} in region {region_id} {region_code} ({region_name})"),
+        format!("token in {token_file}"),
+        format!("IPv4 {}, IPv6 {}", told(&bridge.ipv4), told(&bridge.ipv6)),
+        format!(
+            "DERP port {}, STUN port {}",
+            port(bridge.derp_port.map(i32::from)),
+            port(bridge.stun_port)
+        ),
+    ]
 }
 
 /// The word by which a setting is written.

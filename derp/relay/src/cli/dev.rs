@@ -76,7 +76,7 @@ pub(super) const fn hint(error: &StartError) -> &'static str {
             " (`dev` keeps key and certificate in $XDG_STATE_HOME/derp-relay, else in \
              ~/.local/state/derp-relay)"
         }
-        StartError::Access(_) | StartError::System(_) => "",
+        StartError::Access(_) | StartError::Bridge(_) | StartError::System(_) => "",
     }
 }
 

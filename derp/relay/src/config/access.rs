@@ -160,7 +160,8 @@ pub(super) fn read(keys: &Keys, key_file: &Path, faults: &mut Vec<String>) -> Ac
     only_verify_reads("verify_interval", keys.verify_interval.is_some());
     only_verify_reads("verify_grace", keys.verify_grace.is_some());
     only_verify_reads("verify_fail_open", keys.verify_fail_open.is_some());
-    only_verify_reads("ca_file", keys.ca_file.is_some());
+    // A bridge may be of a private authority as well.
+    only_verify_reads("ca_file", keys.ca_file.is_some() && keys.bridge_url.is_none());
     match mode {
         AccessMode::Open => {
             if keys.allow_list.is_some() {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Deserialize;
 
-use crate::settings::{self, Listen, Size, Span, one_or_several};
+use crate::settings::{self, Listen, SecretFile, Size, Span, one_or_several};
 
 /// What every environment variable of the relay begins with.
 pub const VARIABLE_PREFIX: &str = "DERP_RELAY_";
@@ -102,6 +102,58 @@ pub struct Keys {
     /// Certificates in PEM form to trust, beside the system's, for outgoing TLS.
     #[arg(long, env = "DERP_RELAY_CA_FILE", value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
+
+    /// Bridge that is told of this relay and tells it of nodes that are gone: the URL of its
+    /// `verify_listen`; with `bridge_token_file`. Default none: the relay goes by itself.
+    #[arg(long, env = "DERP_RELAY_BRIDGE_URL", value_name = "URL")]
+    pub bridge_url: Option<String>,
+
+    /// File with the token that the bridge has for relays, or `credential:NAME`. Read again for
+    /// each request, so it can be replaced at any time.
+    #[arg(long, env = "DERP_RELAY_BRIDGE_TOKEN_FILE", value_name = "FILE")]
+    pub bridge_token_file: Option<SecretFile>,
+
+    /// Id of the region that the bridge is told, from 900 to 999 for one's own. Default 999.
+    #[arg(long, env = "DERP_RELAY_BRIDGE_REGION_ID", value_name = "NUMBER")]
+    pub bridge_region_id: Option<u64>,
+
+    /// Short name of that region, where the bridge has none for it. Default `own`.
+    #[arg(long, env = "DERP_RELAY_BRIDGE_REGION_CODE", value_name = "WORD")]
+    pub bridge_region_code: Option<String>,
+
+    /// Name of that region for people, where the bridge has none for it. Default `Own relay`.
+    #[arg(long, env = "DERP_RELAY_BRIDGE_REGION_NAME", value_name = "TEXT")]
+    pub bridge_region_name: Option<String>,
+
+    /// Name of this relay in the map, unlike that of any other. Default the region's id, a hyphen
+    /// and `hostname`.
+    #[arg(long, env = "DERP_RELAY_BRIDGE_NODE_NAME", value_name = "NAME")]
+    pub bridge_node_name: Option<String>,
+
+    /// IPv4 address that the map is to have, or `none` for no IPv4. Default: what DNS says of
+    /// `hostname`.
+    #[arg(long, env = "DERP_RELAY_BRIDGE_IPV4", value_name = "ADDRESS")]
+    pub bridge_ipv4: Option<String>,
+
+    /// IPv6 address that the map is to have, or `none` for no IPv6. Default: what DNS says of
+    /// `hostname`.
+    #[arg(long, env = "DERP_RELAY_BRIDGE_IPV6", value_name = "ADDRESS")]
+    pub bridge_ipv6: Option<String>,
+
+    /// TCP port of DERP as clients see it. Default: that of the first `listen_derp`, or 443 with
+    /// `tls = "off"`.
+    #[arg(long, env = "DERP_RELAY_BRIDGE_DERP_PORT", value_name = "PORT")]
+    pub bridge_derp_port: Option<u16>,
+
+    /// UDP port of STUN as clients see it, or -1 for none. Default: that of the first
+    /// `listen_stun`, if there is one.
+    #[arg(
+        long,
+        env = "DERP_RELAY_BRIDGE_STUN_PORT",
+        value_name = "PORT",
+        allow_negative_numbers = true
+    )]
+    pub bridge_stun_port: Option<i32>,
 
     /// Connections of one source address (IPv6: of one /64) that have not logged in yet; 0 for
     /// no limit. Behind a proxy all clients share one address. Default 256; 4096 in all.
@@ -227,6 +279,16 @@ impl Keys {
             verify_fail_open: self.verify_fail_open.or(weaker.verify_fail_open),
             allow_list: self.allow_list.or(weaker.allow_list),
             ca_file: self.ca_file.or(weaker.ca_file),
+            bridge_url: self.bridge_url.or(weaker.bridge_url),
+            bridge_token_file: self.bridge_token_file.or(weaker.bridge_token_file),
+            bridge_region_id: self.bridge_region_id.or(weaker.bridge_region_id),
+            bridge_region_code: self.bridge_region_code.or(weaker.bridge_region_code),
+            bridge_region_name: self.bridge_region_name.or(weaker.bridge_region_name),
+            bridge_node_name: self.bridge_node_name.or(weaker.bridge_node_name),
+            bridge_ipv4: self.bridge_ipv4.or(weaker.bridge_ipv4),
+            bridge_ipv6: self.bridge_ipv6.or(weaker.bridge_ipv6),
+            bridge_derp_port: self.bridge_derp_port.or(weaker.bridge_derp_port),
+            bridge_stun_port: self.bridge_stun_port.or(weaker.bridge_stun_port),
             handshakes_per_address: self.handshakes_per_address.or(weaker.handshakes_per_address),
             queue_bytes: self.queue_bytes.or(weaker.queue_bytes),
             queue_bytes_total: self.queue_bytes_total.or(weaker.queue_bytes_total),

@@ -23,6 +23,7 @@ pub(super) fn collect(sources: &Sources) -> (Vec<Sample>, Sojourn) {
         samples.push_ratio("derp_shard_busy_ratio", &shard, busy);
     }
     access(&mut samples, sources);
+    bridge(&mut samples, sources);
     stun(&mut samples, sources);
     samples.push("derp_relay_build_info", &[env!("CARGO_PKG_VERSION")], 1);
     (samples.0, total.sojourn)
@@ -123,6 +124,14 @@ fn access(samples: &mut Samples, sources: &Sources) {
     samples.push("derp_verify_known_nodes", &[], access.known());
     samples.push("derp_verify_write_errors", &[], access.write_errors.get());
     samples.push_all("derp_access_cut_offs", access.cut_offs.iter());
+}
+
+fn bridge(samples: &mut Samples, sources: &Sources) {
+    let bridge = &sources.bridge;
+    samples.push("derp_bridge_connected", &[], bridge.is_connected().into());
+    samples.push_all("derp_bridge_events", bridge.events.iter());
+    samples.push("derp_bridge_reconnects", &[], bridge.reconnects.get());
+    samples.push("derp_bridge_failures", &[], bridge.failures.get());
 }
 
 fn stun(samples: &mut Samples, sources: &Sources) {

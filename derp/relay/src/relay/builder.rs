@@ -8,7 +8,9 @@ use std::time::Duration;
 use derp::limits::Limits;
 
 use super::{Relay, StartError};
-use crate::config::{AccessConfig, Config, DEFAULT_HANDSHAKES_PER_ADDRESS, DEFAULT_KEY_FILE, Home};
+use crate::config::{
+    AccessConfig, BridgeConfig, Config, DEFAULT_HANDSHAKES_PER_ADDRESS, DEFAULT_KEY_FILE, Home,
+};
 use crate::tls::certificate::{PemPair, Source};
 
 /// A relay that has not been started. Listens nowhere and lets nobody in until told.
@@ -27,6 +29,7 @@ impl Default for Builder {
             tls: None,
             key_file: DEFAULT_KEY_FILE.into(),
             access: AccessConfig::Nobody,
+            bridge: None,
             log_addresses: true,
             handshakes_per_address: DEFAULT_HANDSHAKES_PER_ADDRESS,
             limits: Limits::default(),
@@ -84,6 +87,12 @@ impl Builder {
     /// Says who may use the relay. Without this: nobody.
     pub fn access(mut self, access: AccessConfig) -> Self {
         self.0.access = access;
+        self
+    }
+
+    /// Tells a bridge of the relay, and obeys what it says of nodes that are gone.
+    pub fn bridge(mut self, bridge: BridgeConfig) -> Self {
+        self.0.bridge = Some(bridge);
         self
     }
 

@@ -168,6 +168,12 @@ impl Certificates {
         Ok(())
     }
 
+    /// Whether clients can trust the certificate by its pin only.
+    #[must_use]
+    pub const fn is_self_signed(&self) -> bool {
+        matches!(self.source, Source::SelfSigned { .. })
+    }
+
     /// The pin of the first certificate, as `CertName` in a DERP map takes it.
     #[must_use]
     pub fn pin(&self) -> String {

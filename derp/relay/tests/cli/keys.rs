@@ -42,6 +42,16 @@ const TRIALS: &[(&str, Trial)] = &[
     ("verify_fail_open", Trial { with: VERIFY, value: "true", seen: "open while it cannot be reached" }),
     ("allow_list", Trial { with: &[("access", "allow-list")], value: "{}/tried", seen: "{}/tried" }),
     ("ca_file", Trial { with: VERIFY, value: "{}/tried.pem", seen: "ca_file: {}/tried.pem" }),
+    ("bridge_url", Trial { with: BRIDGE, value: "http://127.0.0.1:2/tried", seen: "bridge http://127.0.0.1:2/tried, as" }),
+    ("bridge_token_file", Trial { with: BRIDGE, value: "{}/tried", seen: "bridge token in {}/tried" }),
+    ("bridge_region_id", Trial { with: BRIDGE, value: "901", seen: "as 901-relay.test in region 901" }),
+    ("bridge_region_code", Trial { with: BRIDGE, value: "tried", seen: "in region 999 tried" }),
+    ("bridge_region_name", Trial { with: BRIDGE, value: "Tried", seen: "(Tried)" }),
+    ("bridge_node_name", Trial { with: BRIDGE, value: "tried", seen: "as tried in region 999" }),
+    ("bridge_ipv4", Trial { with: BRIDGE, value: "192.0.2.7", seen: "IPv4 192.0.2.7" }),
+    ("bridge_ipv6", Trial { with: BRIDGE, value: "none", seen: "IPv6 none" }),
+    ("bridge_derp_port", Trial { with: BRIDGE, value: "8443", seen: "DERP port 8443" }),
+    ("bridge_stun_port", Trial { with: BRIDGE, value: "-1", seen: "STUN port -1" }),
     ("handshakes_per_address", Trial { with: &[], value: "77", seen: "handshakes at most 77 per address" }),
     ("queue_bytes", Trial { with: &[], value: "3MiB", seen: "queue 3MiB per client" }),
     ("queue_bytes_total", Trial { with: &[], value: "64MiB", seen: "queues 64MiB together" }),
@@ -62,6 +72,12 @@ const FILES: &[(&str, &str)] = &[
 ];
 
 const VERIFY: &[(&str, &str)] = &[("access", "verify"), ("verify_url", "http://127.0.0.1:1/")];
+
+const BRIDGE: &[(&str, &str)] = &[
+    ("hostname", "relay.test"),
+    ("bridge_url", "http://127.0.0.1:1/"),
+    ("bridge_token_file", "{}/token"),
+];
 
 /// Where a key is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -201,7 +217,12 @@ fn as_toml(key: &str, value: &str) -> String {
             let list: Vec<String> = value.split(',').map(quoted).collect();
             format!("[{}]", list.join(", "))
         }
-        "verify_fail_open" | "handshakes_per_address" | "shards" => value.to_owned(),
+        "verify_fail_open"
+        | "handshakes_per_address"
+        | "shards"
+        | "bridge_region_id"
+        | "bridge_derp_port"
+        | "bridge_stun_port" => value.to_owned(),
         _ => quoted(value),
     }
 }
