@@ -12,13 +12,19 @@ pub struct Addresses {
     pub map: Vec<SocketAddr>,
     /// Registration of machines.
     pub provisioning: Vec<SocketAddr>,
+    /// What relays ask and hear.
+    pub verify: Vec<SocketAddr>,
 }
 
 impl Addresses {
     /// All of them, each list with its key in the configuration.
     #[must_use]
-    pub fn by_key(&self) -> [(&'static str, &[SocketAddr]); 2] {
-        [("map_listen", &self.map), ("provisioning.listen", &self.provisioning)]
+    pub fn by_key(&self) -> [(&'static str, &[SocketAddr]); 3] {
+        [
+            ("map_listen", &self.map),
+            ("provisioning.listen", &self.provisioning),
+            ("verify_listen", &self.verify),
+        ]
     }
 
     /// The first address that two listeners are to have, with the keys of both.

@@ -22,11 +22,13 @@ use crate::http::basic::Login;
 use crate::http::listener;
 use crate::http::map::MapPages;
 use crate::http::provisioning::ProvisioningPages;
+use crate::http::verify::VerifyPages;
 use crate::map_file::WriteError;
 use crate::provisioning::Provisioning;
 use crate::publication::status::Status;
 use crate::publication::{self, Live, Plan, Publisher};
 use crate::published::Edition;
+use crate::verify::Verify;
 
 /// Threads that answer. Every answer lies ready, so two are one more than needed.
 const THREADS: usize = 2;
@@ -42,6 +44,9 @@ const MAP_SETTING: &str = "map_listen, --map-listen";
 
 /// Setting that names the provisioning listener.
 const PROVISIONING_SETTING: &str = "provisioning.listen, --provisioning-listen";
+
+/// Setting that names the listener of relays.
+const VERIFY_SETTING: &str = "verify_listen, --verify-listen";
 
 /// Why a bridge does not start. Nothing of it is left running.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +70,7 @@ pub enum StartError {
 pub struct Listeners {
     map: Vec<TcpListener>,
     provisioning: Vec<TcpListener>,
+    verify: Vec<TcpListener>,
 }
 
 /// What a bridge is to do at its listeners.
@@ -80,6 +86,8 @@ pub struct Setup {
     pub map_file: Option<PathBuf>,
     /// Registration of machines; without it none can register.
     pub provisioning: Option<Arc<Provisioning>>,
+    /// What relays ask and hear; without it they are told that nobody can say.
+    pub verify: Option<Verify>,
 }
 
 /// A running bridge. Dropping it stops it.
@@ -109,6 +117,8 @@ impl Listeners {
             map: socket::listen(MAP_SETTING, &addresses.map).map_err(StartError::Listen)?,
             provisioning: socket::listen(PROVISIONING_SETTING, &addresses.provisioning)
                 .map_err(StartError::Provisioning)?,
+            verify: socket::listen(VERIFY_SETTING, &addresses.verify)
+                .map_err(StartError::Listen)?,
         })
     }
 }
@@ -120,7 +130,7 @@ impl Bridge {
     ///
     /// [`StartError`], on one line that names the file and what to do.
     pub fn start(listeners: Listeners, setup: Setup) -> Result<Self, StartError> {
-        let Setup { plan, live, map_login, map_file, provisioning } = setup;
+        let Setup { plan, live, map_login, map_file, provisioning, verify } = setup;
         let key = publication::new_probe_key()?;
         let publisher = Publisher::start(plan, live, map_file.clone(), key)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -133,16 +143,28 @@ impl Bridge {
         let mut running = Running { runtime, listeners: Vec::new(), stop };
         let published = Arc::clone(publisher.published());
         let map = Arc::new(MapPages::new(published, map_file, map_login));
+        if let Some(Verify { front, relays }) = &verify {
+            let _guard = running.runtime.enter();
+            front.watch();
+            relays.watch();
+            if let Some(provisioning) = &provisioning {
+                provisioning.tell_relays_by(Arc::clone(relays.journal()));
+            }
+        }
         if let Some(provisioning) = &provisioning {
             running.runtime.spawn(Arc::clone(provisioning).run());
         }
         let provisioning = Arc::new(ProvisioningPages::new(provisioning));
+        let verify = Arc::new(VerifyPages::new(verify));
         let mut addresses = Addresses::default();
         for listener in listeners.map {
             addresses.map.push(running.serve(listener, Arc::clone(&map))?);
         }
         for listener in listeners.provisioning {
             addresses.provisioning.push(running.serve(listener, Arc::clone(&provisioning))?);
+        }
+        for listener in listeners.verify {
+            addresses.verify.push(running.serve(listener, Arc::clone(&verify))?);
         }
         running.runtime.spawn(Arc::clone(&publisher).run());
         Ok(Self { addresses, publisher, running: Some(running) })

@@ -10,6 +10,7 @@ mod keys;
 mod machines;
 mod map;
 mod registration;
+mod relays;
 mod serve;
 mod store;
 mod table;
@@ -234,13 +235,19 @@ fn say(text: &[u8]) -> Result<(), ExitError> {
     }
 }
 
-/// The end of the line that says that all listeners are open: `map=… register=…`.
+/// The end of the line that says that all listeners are open: `map=… register=… verify=…`.
 fn ready_fields(addresses: &Addresses) -> String {
     let list = |addresses: &[SocketAddr]| {
         let texts: Vec<String> = addresses.iter().map(ToString::to_string).collect();
         if texts.is_empty() { "none".to_owned() } else { texts.join(",") }
     };
-    format!("map={} register={}", list(&addresses.map), list(&addresses.provisioning))
+    let Addresses { map, provisioning, verify } = addresses;
+    let mut fields = format!("map={} register={}", list(map), list(provisioning));
+    // `dev` has no such listener.
+    if !verify.is_empty() {
+        fields.push_str(&format!(" verify={}", list(verify)));
+    }
+    fields
 }
 
 fn raise_descriptor_limit() {

@@ -5,7 +5,7 @@
 //! Does not: open a file other than the configuration, or a socket.
 //!
 //! ```text
-//! bridge.toml -> Keys --or--> Config { plan, listeners, map_file, registration }
+//! bridge.toml -> Keys --or--> Config { plan, listeners, map_file, registration, verify }
 //! flags, variables -^
 //! ```
 
@@ -14,6 +14,7 @@ mod keys;
 mod provisioning;
 mod region;
 mod upstream;
+mod verify;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -35,6 +36,7 @@ pub use keys::{Keys, NodeKeys, RegionKeys, VARIABLE_PREFIX};
 pub use provisioning::{DEFAULT_STATE_DIR, ProvisioningKeys, Registration, ReplaceKey};
 pub use region::{DEFAULT_REGION_CODE, DEFAULT_REGION_ID, DEFAULT_REGION_NAME, OWN_REGION_IDS};
 pub use upstream::{DEFAULT_UPSTREAM_INTERVAL, MAX_UPSTREAMS, MIN_UPSTREAM_INTERVAL, UpstreamKeys};
+pub use verify::{FIRST_HEADSCALE, FurtherKeys, VerifyConfig, VerifyKeys};
 
 /// Where the map is served unless told otherwise.
 pub const DEFAULT_MAP_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8_091);
@@ -42,6 +44,10 @@ pub const DEFAULT_MAP_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::
 /// Where machines register unless told otherwise: the port that installers know.
 pub const DEFAULT_PROVISIONING_LISTEN: SocketAddr =
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9_090);
+
+/// Where relays ask about nodes unless told otherwise.
+pub const DEFAULT_VERIFY_LISTEN: SocketAddr =
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8_093);
 
 /// What the bridge is to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,6 +62,8 @@ pub struct Config {
     pub map_login: Option<MapLogin>,
     /// Registration of machines.
     pub registration: Registration,
+    /// The verify front and the channel to relays.
+    pub verify: VerifyConfig,
 }
 
 /// A user, and where its password lies.
@@ -114,6 +122,7 @@ impl Config {
         let mut faults = Vec::new();
         let registration = Registration::new(&keys, &mut faults);
         let plan = plan(&keys, &registration, &mut faults);
+        let verify = VerifyConfig::new(&keys, registration.headscale.as_ref(), &mut faults);
         let map_login = map_login(keys.map_user, keys.map_password_file, &mut faults);
         let listen = Addresses {
             map: Listen::addresses(keys.map_listen.as_deref(), &[DEFAULT_MAP_LISTEN]),
@@ -121,8 +130,10 @@ impl Config {
                 keys.provisioning.listen.as_deref(),
                 &[DEFAULT_PROVISIONING_LISTEN],
             ),
+            verify: Listen::addresses(keys.verify_listen.as_deref(), &[DEFAULT_VERIFY_LISTEN]),
         };
-        let config = Self { listen, map_file: keys.map_file, plan, map_login, registration };
+        let config =
+            Self { listen, map_file: keys.map_file, plan, map_login, registration, verify };
         if config.listen.map.is_empty() && config.map_file.is_none() {
             faults.push(
                 "map_listen, map_file: nothing publishes the map; give an address or a file"

@@ -6,14 +6,19 @@
 //! | [`listener`] | connections: how many, how long, how much |
 //! | [`map`] | the listener that Headscale and clients fetch the map from |
 //! | [`provisioning`] | the listener that installers register machines at |
+//! | [`verify`] | the listener that relays ask about nodes at, and hear of them |
+//! | [`body`], [`request`] | what an answer is made of, and what a request brings |
 //!
-//! Does: answers with bytes that lie ready. Does not: open listeners (`bridge` does), or speak
+//! Does: answers with bytes that lie ready, but for the events that relays follow. Does not: open listeners (`bridge` does), or speak
 //! TLS: a proxy in front does.
 
 pub mod basic;
+pub mod body;
 pub mod listener;
 pub mod map;
 pub mod provisioning;
+pub mod request;
+pub mod verify;
 
 use std::future::Future;
 
@@ -23,8 +28,10 @@ use hyper::body::Incoming;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Request, Response, StatusCode};
 
-/// An answer. Its bytes lie ready, so that it never stalls half-way.
-pub type Answer = Response<Full<Bytes>>;
+pub use body::Body;
+
+/// An answer.
+pub type Answer = Response<Body>;
 
 /// What one listener answers.
 pub trait Pages: Send + Sync + 'static {
@@ -43,7 +50,7 @@ const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 
 /// An answer that nobody may keep.
 fn answer(status: StatusCode, kind: HeaderValue, body: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(Full::new(body.into()));
+    let mut answer = Response::new(Body::Ready(Full::new(body.into())));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, kind);

@@ -5,6 +5,7 @@
 //! relays, upstreams -----------^ (DerpMap)            +-> map_file    derp.yaml for derp.paths
 //!
 //! POST /register -> http::provisioning -> provisioning -> store, headscale
+//! POST /verify, GET /v1/relay/events -> http::verify -> verify, relays -> headscale, store
 //! ```
 //!
 //! | module | holds |
@@ -14,7 +15,8 @@
 //! | [`config`] | what the bridge is to do; every key, flag and variable |
 //! | [`publication`] | the map kept up to date: regions of ours and of others, probes |
 //! | [`published`] | the map that is published now, rendered once |
-//! | [`relays`] | relays that have registered themselves
+//! | [`verify`] | whether a node may use a relay |
+//! | [`relays`] | relays that have registered themselves, and what they have to hear |
 //! | [`map_file`] | the map as a file |
 //! | [`provisioning`] | registration of machines |
 //! | [`store`] | what the bridge remembers |
@@ -42,6 +44,7 @@ pub mod published;
 pub mod relays;
 pub mod self_test;
 pub mod store;
+pub mod verify;
 
 pub use addresses::Addresses;
 pub use bridge::Bridge;

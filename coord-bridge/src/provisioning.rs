@@ -48,10 +48,13 @@ use std::fmt;
 use std::future::Future;
 use std::net::IpAddr;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use derp::key::NodePublic;
+
 use crate::headscale::{Call, Failure, FailureKind, Headscale, Secret, UserId};
+use crate::relays::Journal;
 use crate::store::events::Event;
 use crate::store::machines::Machine;
 use crate::store::{Store, StoreError, machines};
@@ -121,6 +124,8 @@ pub struct Provisioning {
     has_users: AtomicBool,
     /// What keeps it from being ready, as of the last round.
     findings: Mutex<Vec<String>>,
+    /// What relays of this bridge are told by; none in a command, whose events others read.
+    journal: OnceLock<Arc<Journal>>,
 }
 
 impl Provisioning {
@@ -166,11 +171,19 @@ impl Provisioning {
             user: Mutex::default(),
             has_users: AtomicBool::new(false),
             findings: Mutex::new(vec!["Headscale has not been asked yet".to_owned()]),
+            journal: OnceLock::new(),
             settings,
             store,
             headscale,
             clock,
         }))
+    }
+
+    /// Has relays told by `journal` of nodes that are gone, at once; the first call counts. They
+    /// hear of them anyway, as soon as somebody reads the store.
+    pub fn tell_relays_by(&self, journal: Arc<Journal>) {
+        // A second one has no other store.
+        drop(self.journal.set(journal));
     }
 
     /// Imports, then reconciles for ever. Whatever fails is tried again in the next round.
@@ -253,6 +266,15 @@ impl Provisioning {
     fn event_of(&self, kind: &str, outcome: &str, machine: &Machine) -> Event {
         let hostname = Some(machine.hostname.clone());
         Event { hostname, ..self.event(kind, outcome, Some(machine.id.clone())) }
+    }
+
+    /// Gets it to relays that a node is gone; `stored` is what came of writing that down.
+    async fn tell_relays<T>(&self, node: Option<NodePublic>, stored: &Result<T, StoreError>) {
+        let (Some(node), Some(journal)) = (node, self.journal.get()) else { return };
+        match stored {
+            Ok(_) => journal.has_news(),
+            Err(_) => journal.close(&[node]).await,
+        }
     }
 
     /// Waits for a call of Headscale, for a bounded time.

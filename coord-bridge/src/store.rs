@@ -1,4 +1,4 @@
-//! What the bridge remembers: tokens, machines, keys, audit.
+//! What the bridge remembers: tokens, machines, keys, audit, and what relays have to hear.
 //!
 //! ```text
 //! provisioning -- write(work) --> one thread -- transaction --> SQLite file | PostgreSQL
@@ -9,7 +9,7 @@
 //! | [`location`] | where the store is |
 //! | [`schema`] | tables, and how an older store becomes a newer one |
 //! | [`session`] | SQL that both databases take |
-//! | [`tokens`], [`machines`], [`keys`], [`installations`], [`events`] | the rows, one module per table |
+//! | [`tokens`], [`machines`], [`keys`], [`installations`], [`events`], [`relay_events`] | the rows, one module per table |
 //! | [`backup`] | a copy of a store in use |
 //!
 //! Does: runs each piece of work as one transaction that is on the disk before it is answered;
@@ -24,6 +24,7 @@ pub mod keys;
 pub mod location;
 pub mod machines;
 mod postgres;
+pub mod relay_events;
 pub mod schema;
 pub mod session;
 mod sqlite;

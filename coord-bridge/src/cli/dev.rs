@@ -104,6 +104,7 @@ pub(super) fn run(arguments: &DevArguments) -> Result<(), ExitError> {
     let listeners = Listeners::open(&Addresses {
         map: vec![arguments.map_listen],
         provisioning: vec![arguments.provisioning_listen],
+        verify: Vec::new(),
     })?;
     let relay = start_relay(arguments, &folder)?;
     let map = map(&relay);
@@ -253,6 +254,7 @@ pub(super) const fn of_dev(error: &relay::StartError) -> &'static str {
         relay::StartError::Listen(_)
         | relay::StartError::Stun(_)
         | relay::StartError::Access(_)
+        | relay::StartError::Bridge(_)
         | relay::StartError::System(_) => "",
     }
 }

@@ -5,7 +5,7 @@ use derp_relay::cli::{Signal, Signals};
 use derp_relay::logging;
 
 use super::{
-    ConfigArguments, ExitError, raise_descriptor_limit, ready_fields, registration, say,
+    ConfigArguments, ExitError, raise_descriptor_limit, ready_fields, registration, relays, say,
     tell_systemd,
 };
 use crate::bridge::{Bridge, Listeners, Setup};
@@ -26,10 +26,15 @@ pub(super) fn run(arguments: &ConfigArguments) -> Result<(), ExitError> {
         tracing::error!(%error, "no machine can register until a restart; the map is published");
         None
     });
+    let verify = relays::start(&config).unwrap_or_else(|error| {
+        tracing::error!(%error, "no relay is told who may enter; the map is published");
+        None
+    });
     let map_file = config.map_file.clone();
     let map_login = config.map_login.as_ref().map(Login::read).transpose()?;
     let plan = config.plan.clone();
-    let setup = Setup { plan, live: None, map_login, map_file, provisioning };
+    let live = verify.as_ref().map(|verify| verify.relays.live());
+    let setup = Setup { plan, live, map_login, map_file, provisioning, verify };
     let bridge = Bridge::start(listeners, setup)?;
     say(format!("ready {}\n", ready_fields(bridge.addresses())).as_bytes())?;
     tell_systemd();
@@ -82,6 +87,7 @@ fn keys_that_wait(old: &Config, new: &Config) -> Vec<&'static str> {
             ("map_user, map_password_file", old.map_login == new.map_login),
             ("state_dir", old.plan.state_dir == new.plan.state_dir),
             ("provisioning, login_server, headscale, store", old.registration == new.registration),
+            ("verify, relay_token_file", old.verify == new.verify),
         ])
         .filter_map(|(key, same)| (!same).then_some(key))
         .collect()

@@ -1,8 +1,8 @@
 //! The settings of the bridge as they are written: every key once, for file, flag and variable.
 //!
 //! The comment of a key is its documentation: `--help` prints it. Each is optional here; what an
-//! absent one means is in `config`. Nodes, further regions and upstreams are lists of tables, so they are
-//! in the file only.
+//! absent one means is in `config`. Nodes, further regions, upstreams and further
+//! Headscales are lists of tables, so they are in the file only.
 
 use std::path::PathBuf;
 
@@ -14,6 +14,7 @@ use derp_relay::settings::{self, Listen, Span, one_or_several};
 
 use super::provisioning::ProvisioningKeys;
 use super::upstream::{UPSTREAM_KEYS, UpstreamKeys};
+use super::verify::{FURTHER_KEYS, VerifyKeys};
 use super::{HeadscaleKeys, SecretFile};
 
 /// What every environment variable of the bridge begins with.
@@ -87,6 +88,21 @@ pub struct Keys {
     /// Registration of machines.
     #[command(flatten)]
     pub provisioning: ProvisioningKeys,
+
+    /// Where relays ask about nodes and hear of them; repeatable, or `none`. Only relays are to
+    /// reach it. Default `127.0.0.1:8093`.
+    #[arg(long, env = "COORD_BRIDGE_VERIFY_LISTEN", value_name = "IP:PORT", value_delimiter = ',')]
+    #[serde(deserialize_with = "one_or_several")]
+    pub verify_listen: Option<Vec<Listen>>,
+
+    /// File of the token that relays show; made if there is none. Default `relay-token` in
+    /// `state_dir`.
+    #[arg(long, env = "COORD_BRIDGE_RELAY_TOKEN_FILE", value_name = "FILE")]
+    pub relay_token_file: Option<PathBuf>,
+
+    /// Whose nodes may use the relays.
+    #[command(flatten)]
+    pub verify: VerifyKeys,
 
     /// Least severe log lines to print: trace, debug, info, warn or error. Default `info`.
     #[arg(long, env = "COORD_BRIDGE_LOG_LEVEL", value_name = "LEVEL")]
@@ -242,6 +258,9 @@ impl Keys {
             store: self.store.or(weaker.store),
             store_password_file: self.store_password_file.or(weaker.store_password_file),
             provisioning: self.provisioning.or(weaker.provisioning),
+            verify_listen: self.verify_listen.or(weaker.verify_listen),
+            relay_token_file: self.relay_token_file.or(weaker.relay_token_file),
+            verify: self.verify.or(weaker.verify),
             log_level: self.log_level.or(weaker.log_level),
             log_format: self.log_format.or(weaker.log_format),
         }
@@ -262,7 +281,8 @@ impl Keys {
             names.iter().map(String::as_str).filter(|name| of_region(name)).chain(NODE_KEYS);
         let several = single.map(|name| name.replacen("region.", "regions.", 1));
         let several: Vec<String> = several.collect();
-        let others = NODE_KEYS.into_iter().chain(UPSTREAM_KEYS).map(str::to_owned);
+        let others =
+            NODE_KEYS.into_iter().chain(UPSTREAM_KEYS).chain(FURTHER_KEYS).map(str::to_owned);
         names.into_iter().chain(several).chain(others).collect()
     }
 }

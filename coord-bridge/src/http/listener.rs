@@ -50,6 +50,39 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
 
+/// How long a connection may last, as an extension of its requests: [`CONNECTION_TIME`], unless
+/// its answer goes on and on. Whoever lengthens it bounds how many there are, since these are
+/// never closed to make place, and ends it when nothing more comes.
+#[derive(Clone, Debug)]
+pub struct Tenure(watch::Sender<Term>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Term {
+    Short,
+    Long,
+    Over,
+}
+
+impl Tenure {
+    fn new() -> Self {
+        Self(watch::Sender::new(Term::Short))
+    }
+
+    /// Lets the connection last.
+    pub(super) fn lengthen(&self) {
+        self.0.send_replace(Term::Long);
+    }
+
+    /// Ends it, even if what was sent last is not taken.
+    pub(super) fn end(&self) {
+        self.0.send_replace(Term::Over);
+    }
+
+    fn is_long(&self) -> bool {
+        *self.0.borrow() == Term::Long
+    }
+}
+
 /// Serves `pages` on `listener`, on the current runtime, until `stop` changes; then lets the
 /// requests that are under way end, and returns.
 pub(crate) async fn serve<P: Pages>(
@@ -63,7 +96,10 @@ pub(crate) async fn serve<P: Pages>(
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
                     connections.make_place();
-                    connections.add(converse(stream, peer, Arc::clone(&pages), stop.clone()));
+                    let tenure = Tenure::new();
+                    let pages = Arc::clone(&pages);
+                    let conversation = converse(stream, peer, tenure.clone(), pages, stop.clone());
+                    connections.add(conversation, tenure);
                 }
                 Err(error) => pause_after(&error).await,
             },
@@ -81,28 +117,30 @@ pub(crate) async fn serve<P: Pages>(
 #[derive(Default)]
 struct Connections {
     running: JoinSet<()>,
-    by_age: VecDeque<AbortHandle>,
+    by_age: VecDeque<(AbortHandle, Tenure)>,
 }
 
 impl Connections {
-    fn add(&mut self, conversation: impl Future<Output = ()> + Send + 'static) {
+    fn add(&mut self, conversation: impl Future<Output = ()> + Send + 'static, tenure: Tenure) {
         let handle = self.running.spawn(conversation);
-        self.by_age.push_back(handle);
+        self.by_age.push_back((handle, tenure));
     }
 
-    /// Closes the oldest connection if there are too many.
+    /// Closes the oldest connection that is not to last if there are too many.
     fn make_place(&mut self) {
         if self.by_age.len() >= 2 * MAX_CONNECTIONS {
-            self.by_age.retain(|connection| !connection.is_finished());
+            self.by_age.retain(|(connection, _)| !connection.is_finished());
         }
         if self.running.len() < MAX_CONNECTIONS {
             return;
         }
-        while let Some(oldest) = self.by_age.pop_front() {
-            if !oldest.is_finished() {
-                oldest.abort();
-                return;
-            }
+        let may_go = |(connection, tenure): &(AbortHandle, Tenure)| {
+            !connection.is_finished() && !tenure.is_long()
+        };
+        if let Some(place) = self.by_age.iter().position(may_go)
+            && let Some((oldest, _)) = self.by_age.remove(place)
+        {
+            oldest.abort();
         }
     }
 }
@@ -111,11 +149,14 @@ impl Connections {
 async fn converse<P: Pages>(
     stream: TcpStream,
     peer: SocketAddr,
+    tenure: Tenure,
     pages: Arc<P>,
     mut stop: watch::Receiver<()>,
 ) {
+    let mut term = tenure.0.subscribe();
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(tenure.clone());
         let pages = Arc::clone(&pages);
         async move { Ok::<_, Infallible>(pages.answer(request).await) }
     });
@@ -129,6 +170,7 @@ async fn converse<P: Pages>(
     let mut timer = pin!(sleep(CONNECTION_TIME));
     let mut leaving = false;
     loop {
+        let is_long = *term.borrow_and_update() == Term::Long;
         let leave = tokio::select! {
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
@@ -136,8 +178,20 @@ async fn converse<P: Pages>(
                 }
                 return;
             }
-            _ = stop.changed(), if !leaving => true,
-            () = timer.as_mut() => !leaving,
+            _ = stop.changed(), if !leaving => {
+                // What has no end is not waited for.
+                if is_long {
+                    return;
+                }
+                true
+            }
+            Ok(()) = term.changed(), if !leaving => {
+                if *term.borrow_and_update() != Term::Over {
+                    continue;
+                }
+                true
+            }
+            () = timer.as_mut(), if leaving || !is_long => !leaving,
         };
         if !leave {
             tracing::debug!(%peer, "a connection did not take its answer");

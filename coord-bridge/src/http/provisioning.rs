@@ -9,22 +9,17 @@ mod answers;
 mod caller;
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 
 use self::answers::{Fault, error, machines, ready, refusal, registered};
+use super::request::{self, BodyFault};
 use super::{Answer, HEALTHY, JSON, Pages, allow, answer};
 use crate::provisioning::{Caller, Provisioning};
 
 /// Most bytes in a request body.
 pub const MAX_BODY_LEN: usize = 4 * 1024;
-
-/// Time for a request body to arrive. Together with the registration it is less than the 15 s
-/// that an installer waits.
-pub const BODY_TIME: Duration = Duration::from_secs(5);
 
 /// What the provisioning listener answers.
 #[derive(Debug, Default)]
@@ -77,17 +72,13 @@ enum Page {
     Register,
 }
 
-async fn register(request: Request<Incoming>, provisioning: Option<&Arc<Provisioning>>) -> Answer {
-    let caller = provisioning.map(|provisioning| caller_of(&request, provisioning));
-    // Taken in before it is refused: a client that is still sending would not see the answer.
-    let body = Limited::new(request.into_body(), MAX_BODY_LEN).collect();
-    let body = match tokio::time::timeout(BODY_TIME, body).await {
-        Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(cause)) if cause.is::<http_body_util::LengthLimitError>() => {
-            return error(Fault::BodyTooLong);
-        }
-        Ok(Err(_)) => return error(Fault::BodyBroken),
-        Err(_) => return error(Fault::BodyTooSlow),
+async fn register(asked: Request<Incoming>, provisioning: Option<&Arc<Provisioning>>) -> Answer {
+    let caller = provisioning.map(|provisioning| caller_of(&asked, provisioning));
+    let body = match request::body(asked.into_body(), MAX_BODY_LEN).await {
+        Ok(body) => body,
+        Err(BodyFault::TooLong) => return error(Fault::BodyTooLong),
+        Err(BodyFault::Broken) => return error(Fault::BodyBroken),
+        Err(BodyFault::TooSlow) => return error(Fault::BodyTooSlow),
     };
     let (Some(provisioning), Some(caller)) = (provisioning, caller) else {
         return error(Fault::Unavailable);
@@ -99,10 +90,10 @@ async fn register(request: Request<Incoming>, provisioning: Option<&Arc<Provisio
     }
 }
 
-fn caller_of(request: &Request<Incoming>, provisioning: &Provisioning) -> Caller {
+fn caller_of(asked: &Request<Incoming>, provisioning: &Provisioning) -> Caller {
     Caller {
-        address: caller::address(request, &provisioning.settings().trusted_proxies),
-        token: caller::token(request.headers()),
+        address: caller::address(asked, &provisioning.settings().trusted_proxies),
+        token: request::token(asked.headers()),
         request_id: provisioning.request_id(),
     }
 }

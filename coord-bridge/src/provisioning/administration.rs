@@ -1,8 +1,8 @@
 //! What administrators do to machines and keys.
 //!
 //! Does: makes keys for installers, with the same row ahead as for machines; ends keys; logs
-//! machines out and deletes them, and says which node is to be cut off.
-//! Does not: check who asks, or tell relays.
+//! machines out and deletes them, and has relays told which node is to be cut off.
+//! Does not: check who asks.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::store::events::{self, Event};
 use crate::store::keys::{self, Key, KeyState};
 use crate::store::machines::{self, Machine, State};
 use crate::store::tokens::Profile;
-use crate::store::{StoreError, installations};
+use crate::store::{Session, StoreError, installations, relay_events};
 
 /// Why it was not done, or not all of it.
 #[derive(Debug, thiserror::Error)]
@@ -137,8 +137,8 @@ impl Provisioning {
         Ok(ended)
     }
 
-    /// Deletes a machine: its keys end, its node goes. Gives the key of the node, whose
-    /// connection to the relay has to be cut.
+    /// Deletes a machine: its keys end, its node goes, and relays cut its connections, those of
+    /// other bridges on the same store included. Gives the key of the node.
     ///
     /// # Errors
     ///
@@ -155,17 +155,24 @@ impl Provisioning {
         let before = machine.state;
         let event = self.event_of("machine", "deleted", &machine);
         let now_ms = self.now_ms();
-        self.store
+        let gone = node.and_then(|node| node.node_key);
+        let stored = self
+            .store
             .write(move |session| {
                 let after = Machine { state: State::Deleted, changed_ms: now_ms, ..machine };
                 machines::update(session, &after, before)?;
+                cut_off(session, gone, now_ms)?;
                 events::insert(session, &event)
             })
-            .await?;
-        Ok(node.and_then(|node| node.node_key))
+            .await;
+        // The node is gone, whatever the store says.
+        self.tell_relays(gone, &stored).await;
+        stored?;
+        Ok(gone)
     }
 
-    /// Logs a machine out; its keys end, its node stays. Gives the key of the node.
+    /// Logs a machine out; its keys end, its node stays, and relays cut its connections. It may come
+    /// back to them unless `verify.refuse_expired` is set. Gives the key of the node.
     ///
     /// # Errors
     ///
@@ -179,8 +186,17 @@ impl Provisioning {
         self.end_keys_of(&machine).await?;
         self.call(self.headscale.expire_node(&node.id)).await?;
         let event = self.event_of("machine", "logged_out", &machine);
-        self.store.write(move |session| events::insert(session, &event)).await?;
-        Ok(node.node_key)
+        let (gone, now_ms) = (node.node_key, self.now_ms());
+        let stored = self
+            .store
+            .write(move |session| {
+                cut_off(session, gone, now_ms)?;
+                events::insert(session, &event)
+            })
+            .await;
+        self.tell_relays(gone, &stored).await;
+        stored?;
+        Ok(gone)
     }
 
     async fn machine_and_node(
@@ -230,4 +246,13 @@ impl Provisioning {
             })
             .await
     }
+}
+
+/// Writes down that relays have to cut a node off.
+fn cut_off(
+    session: &mut dyn Session,
+    node: Option<NodePublic>,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    node.map_or(Ok(()), |node| relay_events::insert_close(session, &node, now_ms))
 }

@@ -206,9 +206,13 @@ impl Provisioning {
 
     async fn delete_if_offline(&self, node: &NodeId) -> Result<(), crate::headscale::Failure> {
         let nodes = self.call(self.headscale.nodes()).await?;
-        if nodes.iter().any(|it| it.id == *node && !it.online) {
+        if let Some(old) = nodes.iter().find(|it| it.id == *node && !it.online) {
             self.call(self.headscale.delete_node(node)).await?;
             tracing::info!(node = node.0, "the old node of a machine is deleted");
+            // Offline for Headscale is not off the relay.
+            if let (Some(key), Some(journal)) = (old.node_key, self.journal.get()) {
+                journal.close(&[key]).await;
+            }
         }
         Ok(())
     }

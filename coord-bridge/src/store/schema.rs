@@ -19,9 +19,10 @@ pub struct Migration {
 }
 
 /// All steps of this release. Released ones never change.
-pub const MIGRATIONS: &[Migration] = &[FIRST, INSTALLATIONS];
+pub const MIGRATIONS: &[Migration] = &[REGISTRATION, INSTALLATIONS, RELAYS];
 
-const FIRST: Migration = Migration {
+/// Tokens, machines, keys and the audit.
+const REGISTRATION: Migration = Migration {
     usable_from: 1,
     statements: &[
         "CREATE TABLE tokens (
@@ -88,6 +89,7 @@ const FIRST: Migration = Migration {
     ],
 };
 
+/// What was installed from live systems.
 const INSTALLATIONS: Migration = Migration {
     usable_from: 1,
     statements: &["CREATE TABLE installations (
@@ -97,6 +99,19 @@ const INSTALLATIONS: Migration = Migration {
         hostname TEXT,
         tailscale_ip TEXT,
         found_ms BIGINT)"],
+};
+
+/// What relays have to hear.
+const RELAYS: Migration = Migration {
+    usable_from: 1,
+    statements: &[
+        "CREATE TABLE relay_events (
+            seq BIGINT PRIMARY KEY,
+            kind TEXT NOT NULL,
+            node_key TEXT,
+            at_ms BIGINT NOT NULL)",
+        "CREATE INDEX relay_events_node ON relay_events (node_key)",
+    ],
 };
 
 /// Brings the store to the last of `migrations`, or finds that it is newer and can be used.

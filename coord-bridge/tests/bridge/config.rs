@@ -4,7 +4,8 @@ use std::path::Path;
 
 use coord_bridge::Config;
 use coord_bridge::config::{
-    HeadscaleKeys, Keys, NodeKeys, ProvisioningKeys, RegionKeys, UpstreamKeys,
+    FurtherKeys, HeadscaleKeys, Keys, NodeKeys, ProvisioningKeys, RegionKeys, UpstreamKeys,
+    VerifyKeys,
 };
 use tempfile::TempDir;
 
@@ -183,6 +184,11 @@ fn every_key_of_the_file_is_known_and_taken() {
             "provisioning.",
             serde_json::from_str::<ProvisioningKeys>("{\"?\":1}").unwrap_err().to_string(),
         ),
+        ("verify.", serde_json::from_str::<VerifyKeys>("{\"?\":1}").unwrap_err().to_string()),
+        (
+            "verify.headscales.",
+            serde_json::from_str::<FurtherKeys>("{\"?\":1}").unwrap_err().to_string(),
+        ),
         ("headscale.", serde_json::from_str::<HeadscaleKeys>("{\"?\":1}").unwrap_err().to_string()),
     ];
     let mut known: Vec<String> = Vec::new();
@@ -281,7 +287,9 @@ fn several_listeners_or_none_can_be_given() {
     let several = HOSTS.map(|host| format!("\"{host}:0\"")).join(", ");
     let program = Program::serve(
         folder.path(),
-        &format!("map_listen = [{several}]\n[provisioning]\nlisten = []\n{NODE}"),
+        &format!(
+            "map_listen = [{several}]\nverify_listen = []\n[provisioning]\nlisten = []\n{NODE}"
+        ),
     );
     let addresses = program.addresses("map");
     assert_eq!(addresses.iter().map(|it| it.is_ipv4()).collect::<Vec<_>>(), [true, false]);
@@ -368,7 +376,7 @@ fn a_registration_that_cannot_begin_leaves_the_map() {
     let program = Program::serve(
         folder.path(),
         &format!(
-            "map_listen = \"127.0.0.1:0\"\nlogin_server = \"https://hs.example.org\"\n{NODE}\
+            "map_listen = \"127.0.0.1:0\"\nverify_listen = \"none\"\nlogin_server = \"https://hs.example.org\"\n{NODE}\
              [headscale]\nurl = \"http://127.0.0.1:1\"\napi_key_file = \"credential:none\"\n\
              [provisioning]\nlisten = \"127.0.0.1:0\"\n"
         ),
@@ -377,4 +385,41 @@ fn a_registration_that_cannot_begin_leaves_the_map() {
     assert_eq!(ask(program.address("register"), "POST", "/register", "").status, 503);
     program.wait_for_log("LoadCredential=none:", 1);
     program.stop();
+}
+
+/// O5.3: who is asked about nodes, how often and how strictly.
+#[test]
+fn settings_of_the_verify_front_are_checked() {
+    let headscale = "login_server = \"https://hs.example.org\"\n[headscale]\nsocket = \"s\"\n";
+    let verify = Config::parse(&format!("{headscale}{NODE}")).unwrap().verify;
+    let [(name, _, interval)] = &verify.headscales[..] else { panic!("{verify:?}") };
+    assert_eq!((name.as_str(), interval.as_secs()), ("headscale", 4));
+    assert!(!verify.settings.refuse_expired);
+    assert_eq!(verify.relay_token_file.to_str(), Some("/var/lib/coord-bridge/relay-token"));
+
+    let further = "[[verify.headscales]]\nname = \"work\"\nurl = \"http://hs\"\n\
+                   api_key_file = \"key\"\n";
+    let verify = Config::parse(&format!("{further}{NODE}")).unwrap().verify;
+    let [(name, _, interval)] = &verify.headscales[..] else { panic!("{verify:?}") };
+    assert_eq!((name.as_str(), interval.as_secs()), ("work", 25));
+    assert!(Config::parse(NODE).unwrap().verify.headscales.is_empty());
+
+    let faults = Config::parse(&format!(
+        "[verify]\ninterval = \"10ms\"\nmax_age = \"9d\"\n\
+         [[verify.headscales]]\nname = \"headscale\"\nurl = \"http://hs\"\n\
+         [[verify.headscales]]\nname = \"two words\"\n\
+         {further}{further}{NODE}"
+    ));
+    let line = faults.unwrap_err().to_string();
+    for key in [
+        "verify.interval: 10ms is out of bounds; from 1s to 1h",
+        "verify.max_age: 9d is out of bounds; from 10s to 1d",
+        "verify.headscales[0].name: headscale is another one's",
+        "verify.headscales[0].api_key_file: missing",
+        "verify.headscales[1].name: write",
+        "verify.headscales[1].url, verify.headscales[1].socket: missing",
+        "verify.headscales[3].name: work is another one's",
+    ] {
+        assert!(line.contains(key), "{key}: {line}");
+    }
 }

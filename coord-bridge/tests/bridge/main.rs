@@ -28,7 +28,7 @@ const HOSTS: [&str; 2] = ["127.0.0.1", "[::1]"];
 /// A configuration that works, with any ports on `host`.
 fn config_on(host: &str) -> String {
     format!(
-        "map_listen = \"{host}:0\"\n\
+        "map_listen = \"{host}:0\"\nverify_listen = \"none\"\n\
          [provisioning]\nlisten = \"{host}:0\"\n\
          [[region.nodes]]\nhostname = \"derp.example.org\"\n"
     )

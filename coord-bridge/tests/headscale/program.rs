@@ -193,10 +193,24 @@ impl Real {
 
     /// Names of its nodes.
     pub(crate) fn node_names(&self) -> Vec<String> {
+        self.of_nodes(&["name"])
+    }
+
+    /// Their own keys.
+    pub(crate) fn node_keys(&self) -> Vec<String> {
+        self.of_nodes(&["nodeKey", "node_key"])
+    }
+
+    /// A text of each of its nodes, which releases call one of `names`.
+    fn of_nodes(&self, names: &[&str]) -> Vec<String> {
         let listed = self.run(&["nodes", "list", "--output", "json"]).unwrap();
         let nodes: serde_json::Value = serde_json::from_str(&listed).unwrap();
         let nodes = nodes.as_array().into_iter().flatten();
-        nodes.map(|node| node["name"].as_str().unwrap().to_owned()).collect()
+        let text = |node: &serde_json::Value| {
+            let found = names.iter().find_map(|name| node[*name].as_str());
+            found.unwrap().to_owned()
+        };
+        nodes.map(text).collect()
     }
 
     /// What it has printed since it was started last.

@@ -19,6 +19,7 @@ struct Bridge {
     child: Child,
     folder: TempDir,
     register: SocketAddr,
+    verify: SocketAddr,
 }
 
 impl Bridge {
@@ -28,6 +29,7 @@ impl Bridge {
         std::fs::write(folder.path().join("api-key"), headscale.new_api_key()).unwrap();
         let config = format!(
             "map_listen = \"127.0.0.1:0\"\n\
+             verify_listen = \"127.0.0.1:0\"\n\
              login_server = \"{url}\"\n\
              state_dir = \"{at}/state\"\n\
              [headscale]\nurl = \"{url}\"\napi_key_file = \"{at}/api-key\"\n\
@@ -39,8 +41,9 @@ impl Bridge {
         let mut child = command(folder.path(), &["serve"]).stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let ready = lines.map_while(Result::ok).find(|line| line.starts_with("ready ")).unwrap();
-        let register = ready.split(' ').find_map(|field| field.strip_prefix("register=")).unwrap();
-        Self { register: register.parse().unwrap(), child, folder }
+        let at = |name| ready.split(' ').find_map(|field| field.strip_prefix(name)).unwrap();
+        let (register, verify) = (at("register=").parse(), at("verify=").parse());
+        Self { register: register.unwrap(), verify: verify.unwrap(), child, folder }
     }
 
     fn token(&self, name: &str) -> String {
@@ -55,6 +58,23 @@ impl Bridge {
         let request = Request { method, path, key: Some(self.token(token)), body };
         let answered = exchange(self.register, &request).unwrap();
         (answered.status, serde_json::from_str(&answered.answer).unwrap())
+    }
+
+    /// Waits until the node with this key may use a relay, or may not.
+    fn admits(&self, key: &str, wanted: bool) {
+        let (method, path) = ("POST".to_owned(), "/verify".to_owned());
+        let body = json!({ "NodePublic": key }).to_string();
+        let request = Request { method, path, key: None, body };
+        let began = Instant::now();
+        loop {
+            let answered = exchange(self.verify, &request).unwrap();
+            let said: Value = serde_json::from_str(&answered.answer).unwrap();
+            if said["Allow"] == wanted {
+                return;
+            }
+            assert!(began.elapsed() < PATIENCE, "{said}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// The only machine, once it is as `wanted` has it.
@@ -114,10 +134,13 @@ fn real_machines_register_join_and_leave() {
             let machine = bridge.machine_once(|machine| machine["state"] == "online");
             assert!(machine["tailscale_ip"].as_str().unwrap().starts_with("100.64."), "{machine}");
             let id = machine["id"].as_str().unwrap();
+            let [key] = &headscale.node_keys()[..] else { panic!("one node") };
+            bridge.admits(key, true);
             let told = bridge.run(&["machines", "delete", id]);
             assert!(told.contains("gone from Headscale"), "{told}");
             bridge.machine_once(|machine| *machine == Value::Null || machine["state"] == "deleted");
             assert_eq!(headscale.node_names(), Vec::<String>::new());
+            bridge.admits(key, false);
         }
         let made = bridge.run(&["keys", "create", "--profile", "machine"]);
         assert!(made.trim().len() >= 40, "a key of Headscale's");

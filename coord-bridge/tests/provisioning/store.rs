@@ -10,7 +10,8 @@ use coord_bridge::store::location::{ParseServerError, Server};
 use coord_bridge::store::machines::{self, Machine, State};
 use coord_bridge::store::schema::{MIGRATIONS, Migration};
 use coord_bridge::store::tokens::{self, Profile, Token, TokenSecret};
-use coord_bridge::store::{Location, Store, StoreError, backup};
+use coord_bridge::store::{Location, Store, StoreError, backup, relay_events};
+use derp::key::NodePublic;
 use tempfile::TempDir;
 
 use crate::postgres_server;
@@ -309,6 +310,70 @@ fn older_programs_can_use_a_store_of_this_release() {
         let store = Store::new(location).unwrap();
         assert_eq!(store.read_now(machines::all).unwrap().len(), MIGRATIONS.len() - 1);
     });
+}
+
+/// O7.1: the release before, with the store of this one.
+#[test]
+fn the_release_before_can_still_use_the_store() {
+    on_both(|location| {
+        let insert = |store: &Store, id: &'static str| {
+            store.write_now(move |s| machines::insert(s, &machine(id, id, State::Online)))
+        };
+        let before = Store::with_migrations(location.clone(), &MIGRATIONS[..1]).unwrap();
+        insert(&before, "01").unwrap();
+        drop(before);
+        let now = Store::new(location.clone()).unwrap();
+        now.write_now(|s| relay_events::insert_close(s, &node(1), 1_000)).unwrap();
+        drop(now);
+        let before = Store::with_migrations(location.clone(), &MIGRATIONS[..1]).unwrap();
+        insert(&before, "02").unwrap();
+        drop(before);
+        let now = Store::new(location).unwrap();
+        assert_eq!(now.read_now(machines::all).unwrap().len(), 2);
+        assert_eq!(now.read_now(relay_events::newest), Ok(1));
+    });
+}
+
+/// What relays have to hear: numbered without a gap, and whoever missed too much is told so.
+#[test]
+fn relay_events_are_numbered_and_a_gap_is_seen() {
+    on_both(|location| {
+        let store = Store::new(location).unwrap();
+        let after = |seq| store.read_now(move |s| relay_events::after(s, seq, 10)).unwrap();
+        let numbers =
+            |seq| after(seq).map(|events| events.iter().map(|it| it.seq).collect::<Vec<_>>());
+        assert_eq!((numbers(0), numbers(3)), (Some(vec![]), None));
+        for number in 1..=4 {
+            let at_ms = i64::from(number) * 1_000;
+            store.write_now(move |s| relay_events::insert_close(s, &node(number), at_ms)).unwrap();
+        }
+        assert_eq!(numbers(0), Some(vec![1, 2, 3, 4]));
+        assert_eq!((numbers(2), numbers(4), numbers(5)), (Some(vec![3, 4]), Some(vec![]), None));
+        assert_eq!(after(3).unwrap()[0].close, Some(node(4)));
+        let few = store.read_now(|s| relay_events::after(s, 0, 2)).unwrap().unwrap();
+        assert_eq!(few.len(), 2);
+
+        // Another bridge has found the same.
+        let again = |since_ms| {
+            store.write_now(move |s| {
+                relay_events::insert_close_once(s, &node(4), 5_000, since_ms)?;
+                relay_events::newest(s)
+            })
+        };
+        assert_eq!((again(4_000), again(4_001)), (Ok(4), Ok(5)));
+
+        // The newest stays, however old, so that no number comes twice.
+        assert_eq!(store.write_now(|s| relay_events::prune(s, 3_000)), Ok(2));
+        assert_eq!((numbers(0), numbers(2), numbers(3)), (None, None, Some(vec![4, 5])));
+        store.write_now(|s| relay_events::prune(s, i64::MAX)).unwrap();
+        assert_eq!((numbers(4), numbers(5)), (None, Some(vec![])));
+        store.write_now(|s| relay_events::insert_close(s, &node(6), 6_000)).unwrap();
+        assert_eq!(numbers(5), Some(vec![6]));
+    });
+}
+
+fn node(number: u8) -> NodePublic {
+    NodePublic::from_bytes([number; 32])
 }
 
 /// W10.

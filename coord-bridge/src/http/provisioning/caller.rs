@@ -1,14 +1,12 @@
-//! Who asks: address and token.
+//! Who asks: the address.
 //!
 //! Does: believes what a header says of an address only if it comes from a proxy that is trusted.
-//! Does not: check the token.
+//! Does not: read the token; see `http::request`.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use hyper::Request;
-use hyper::header::{AUTHORIZATION, HeaderMap};
 
-use crate::headscale::Secret;
 use crate::http::listener::Peer;
 use crate::provisioning::network::Network;
 
@@ -43,15 +41,6 @@ pub(super) fn address<B>(request: &Request<B>, trusted: &[Network]) -> IpAddr {
         }
     }
     farthest
-}
-
-/// The token that a request shows.
-pub(super) fn token(headers: &HeaderMap) -> Option<Secret> {
-    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.trim().split_once(' ')?;
-    let token = token.trim();
-    let is_token = scheme.eq_ignore_ascii_case("bearer") && !token.is_empty();
-    is_token.then(|| Secret::new(token.to_owned()))
 }
 
 /// An address as proxies write it: alone, or with a port.
@@ -104,20 +93,5 @@ mod tests {
         }
         let two = [("x-forwarded-for", "6.6.6.6"), ("x-forwarded-for", "203.0.113.1")];
         assert_eq!(seen("127.0.0.1:1", &two), "203.0.113.1");
-    }
-
-    #[test]
-    fn a_token_has_a_scheme_in_any_case() {
-        let shown = |value: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(AUTHORIZATION, value.parse().unwrap());
-            token(&headers).map(|token| token.reveal().to_owned())
-        };
-        for value in ["Bearer abc", "bearer abc", "BEARER  abc "] {
-            assert_eq!(shown(value).as_deref(), Some("abc"), "{value}");
-        }
-        for value in ["abc", "Bearer", "Bearer ", "Basic abc", ""] {
-            assert_eq!(shown(value), None, "{value}");
-        }
     }
 }

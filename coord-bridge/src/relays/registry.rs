@@ -1,0 +1,432 @@
+//! Relays that are there, by their own word.
+//!
+//! Does: checks what a relay says of itself, knows it by its key over restarts, and takes it for
+//! gone when it is not heard of; keeps one stream of events for each.
+//! Does not: listen, or draw conclusions from who is there.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use derp::key::NodePublic;
+use derp::map::{DerpMap, Node, Region};
+use derp_relay::bridge::wire::Registration;
+use tokio::sync::watch;
+
+use super::LiveNode;
+use super::limits::{LISTED_TIME, LIVE_TIME, MAX_NAME_LEN, MAX_RELAYS, MAX_TEXT_LEN};
+use crate::provisioning::id;
+
+/// What is known of a relay.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RelaySnapshot {
+    /// Its id since it last registered.
+    pub id: String,
+    /// Its key.
+    pub key: NodePublic,
+    /// Its version.
+    pub version: String,
+    /// Where it is.
+    pub live: LiveNode,
+    /// When it first registered with this bridge, in ms since 1970.
+    pub since_ms: i64,
+    /// When it was last heard of, in ms since 1970.
+    pub heard_ms: i64,
+    /// Whether it is heard of.
+    pub is_live: bool,
+    /// Whether it follows the events.
+    pub has_stream: bool,
+    /// Number of the last event that it was told.
+    pub last_event: Option<u64>,
+}
+
+/// Why a relay cannot register.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RegistrationFault {
+    /// What it says of itself cannot be in a map.
+    #[error("map: {0}")]
+    Map(String),
+    /// Another relay that is there has its name.
+    #[error("another relay is called {0}; give each a bridge_node_name of its own")]
+    NameTaken(String),
+    /// There are too many.
+    #[error("there are {MAX_RELAYS} relays, and no more are taken")]
+    TooMany,
+}
+
+/// All relays.
+#[derive(Debug)]
+pub(super) struct Registry {
+    relays: Mutex<BTreeMap<NodePublic, Entry>>,
+    live: watch::Sender<Arc<Vec<LiveNode>>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    id: String,
+    version: String,
+    node: LiveNode,
+    since_ms: i64,
+    heard: Duration,
+    heard_ms: i64,
+    is_live: bool,
+    /// Number of its last stream; another number ends a stream.
+    stream: watch::Sender<u64>,
+    has_stream: bool,
+    /// It has asked about all nodes since this bridge started, or will.
+    is_checked: bool,
+    last_event: Option<u64>,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self { relays: Mutex::default(), live: watch::Sender::new(Arc::default()) }
+    }
+}
+
+impl Registry {
+    /// Takes what a relay says of itself; gives its id.
+    pub(super) fn register(
+        &self,
+        said: Registration,
+        now: Duration,
+        now_ms: i64,
+    ) -> Result<String, RegistrationFault> {
+        let Registration { version, key, map } = said;
+        let node = judge(&version, map)?;
+        let mut relays = self.relays();
+        let name = &node.node.name;
+        let is_taken = |(other, entry): (&NodePublic, &Entry)| {
+            *other != key && entry.is_live && entry.node.node.name == *name
+        };
+        if relays.iter().any(is_taken) {
+            return Err(RegistrationFault::NameTaken(name.clone()));
+        }
+        relays.retain(|other, entry| *other == key || entry.node.node.name != *name);
+        if !relays.contains_key(&key) && relays.len() >= MAX_RELAYS {
+            let away = relays.iter().filter(|(_, entry)| !entry.is_live);
+            let longest = away.min_by_key(|(_, entry)| entry.heard).map(|(key, _)| *key);
+            relays.remove(&longest.ok_or(RegistrationFault::TooMany)?);
+        }
+        let id = id::new(now_ms);
+        let place = (node.region_id, node.node.name.clone());
+        let entry = relays.entry(key).or_insert_with(|| {
+            tracing::info!(region = place.0, node = place.1, version, "a relay has registered");
+            Entry {
+                id: String::new(),
+                version: String::new(),
+                node: node.clone(),
+                since_ms: now_ms,
+                heard: now,
+                heard_ms: now_ms,
+                is_live: true,
+                stream: watch::Sender::new(0),
+                has_stream: false,
+                is_checked: false,
+                last_event: None,
+            }
+        });
+        // What it was told under another id it was told by somebody else's stream.
+        entry.stream.send_modify(|stream| *stream += 1);
+        entry.id.clone_from(&id);
+        entry.version = version;
+        entry.node = node;
+        (entry.heard, entry.heard_ms, entry.is_live) = (now, now_ms, true);
+        self.publish(&relays);
+        Ok(id)
+    }
+
+    /// Takes a heartbeat. Says whether there is such a relay.
+    pub(super) fn beat(&self, id: &str, now: Duration, now_ms: i64) -> bool {
+        let mut relays = self.relays();
+        let Some(entry) = relays.values_mut().find(|entry| entry.id == id) else { return false };
+        (entry.heard, entry.heard_ms) = (now, now_ms);
+        if !std::mem::replace(&mut entry.is_live, true) {
+            self.publish(&relays);
+        }
+        true
+    }
+
+    /// Misses relays that were not heard of for long.
+    pub(super) fn tick(&self, now: Duration) {
+        let mut relays = self.relays();
+        let mut has_changed = false;
+        relays.retain(|_, entry| {
+            let silence = now.saturating_sub(entry.heard);
+            if entry.is_live && silence >= LIVE_TIME {
+                entry.is_live = false;
+                has_changed = true;
+                tracing::warn!(node = entry.node.node.name, "a relay is not heard of any more");
+            }
+            silence < LISTED_TIME
+        });
+        if has_changed {
+            self.publish(&relays);
+        }
+    }
+
+    /// Opens the stream of a relay, and ends the one before. Gives what tells when another one
+    /// ends this; `None` if there is no such relay.
+    pub(super) fn open(&self, id: &str) -> Option<Opened> {
+        let mut relays = self.relays();
+        let (key, entry) = relays.iter_mut().find(|(_, entry)| entry.id == id)?;
+        entry.stream.send_modify(|stream| *stream += 1);
+        entry.has_stream = true;
+        let ended = entry.stream.subscribe();
+        let number = *ended.borrow();
+        Some(Opened { key: *key, number, ended, is_checked: entry.is_checked })
+    }
+
+    /// Notes that a relay was told to ask about all nodes.
+    pub(super) fn checked(&self, opened: &Opened) {
+        self.with(opened, |entry| entry.is_checked = true);
+    }
+
+    /// Notes what a relay was told.
+    pub(super) fn told(&self, opened: &Opened, seq: u64) {
+        self.with(opened, |entry| entry.last_event = Some(seq));
+    }
+
+    /// Notes that a stream has ended.
+    pub(super) fn closed(&self, opened: &Opened) {
+        self.with(opened, |entry| entry.has_stream = false);
+    }
+
+    pub(super) fn live(&self) -> watch::Receiver<Arc<Vec<LiveNode>>> {
+        self.live.subscribe()
+    }
+
+    pub(super) fn snapshot(&self) -> Vec<RelaySnapshot> {
+        let snapshot = |(key, entry): (&NodePublic, &Entry)| RelaySnapshot {
+            id: entry.id.clone(),
+            key: *key,
+            version: entry.version.clone(),
+            live: entry.node.clone(),
+            since_ms: entry.since_ms,
+            heard_ms: entry.heard_ms,
+            is_live: entry.is_live,
+            has_stream: entry.has_stream,
+            last_event: entry.last_event,
+        };
+        self.relays().iter().map(snapshot).collect()
+    }
+
+    /// Changes the entry of a stream that is still the relay's.
+    fn with(&self, opened: &Opened, change: impl FnOnce(&mut Entry)) {
+        let mut relays = self.relays();
+        let entry = relays.get_mut(&opened.key);
+        if let Some(entry) = entry.filter(|entry| *entry.stream.borrow() == opened.number) {
+            change(entry);
+        }
+    }
+
+    fn publish(&self, relays: &BTreeMap<NodePublic, Entry>) {
+        let live = relays.values().filter(|entry| entry.is_live);
+        let mut nodes: Vec<LiveNode> = live.map(|entry| entry.node.clone()).collect();
+        nodes.sort_by(|a, b| (a.region_id, &a.node.name).cmp(&(b.region_id, &b.node.name)));
+        self.live.send_if_modified(|before| {
+            let differs = **before != nodes;
+            if differs {
+                *before = Arc::new(nodes);
+            }
+            differs
+        });
+    }
+
+    /// What is in the mutex. Nothing here is left half changed by a panic.
+    fn relays(&self) -> MutexGuard<'_, BTreeMap<NodePublic, Entry>> {
+        self.relays.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A stream of a relay.
+#[derive(Debug)]
+pub(super) struct Opened {
+    key: NodePublic,
+    number: u64,
+    ended: watch::Receiver<u64>,
+    /// The relay has asked about all nodes since this bridge started.
+    pub(super) is_checked: bool,
+}
+
+impl Opened {
+    /// Waits until the relay has another stream, or is forgotten.
+    pub(super) async fn ended(&mut self) {
+        let number = self.number;
+        // An error says that the relay is forgotten.
+        drop(self.ended.wait_for(|stream| *stream != number).await);
+    }
+}
+
+/// The node of a relay, if it may be in a map.
+fn judge(version: &str, map: DerpMap) -> Result<LiveNode, RegistrationFault> {
+    let fault = |words: &str| RegistrationFault::Map(words.to_owned());
+    if let Some(found) = map.faults().first() {
+        return Err(fault(&found.to_string()));
+    }
+    let mut regions = map.regions.into_values();
+    let (Some(region), None) = (regions.next(), regions.next()) else {
+        return Err(fault("not one region"));
+    };
+    let Region { id, code, name, nodes, .. } = region;
+    let mut nodes = nodes.into_iter();
+    let (Some(node), None) = (nodes.next(), nodes.next()) else {
+        return Err(fault("not one node"));
+    };
+    if node.insecure_for_tests || node.stun_only || !node.stun_test_ip.is_empty() {
+        return Err(fault("InsecureForTests, STUNOnly and STUNTestIP are not for relays"));
+    }
+    for (what, text, max) in [
+        ("Name", node.name.as_str(), MAX_NAME_LEN),
+        ("RegionCode", &code, MAX_NAME_LEN),
+        ("RegionName", &name, MAX_TEXT_LEN),
+        ("version", version, MAX_TEXT_LEN),
+    ] {
+        if text.trim().is_empty() || text.len() > max || text.chars().any(char::is_control) {
+            return Err(fault(&format!("{what} is empty, longer than {max} bytes, or no text")));
+        }
+    }
+    Ok(LiveNode { region_id: id, region_code: code, region_name: name, node: plain(node) })
+}
+
+/// What a relay may say of itself, and nothing else.
+fn plain(node: Node) -> Node {
+    Node {
+        name: node.name,
+        region_id: node.region_id,
+        host_name: node.host_name,
+        cert_name: node.cert_name,
+        ipv4: node.ipv4,
+        ipv6: node.ipv6,
+        derp_port: node.derp_port,
+        stun_port: node.stun_port,
+        can_port_80: node.can_port_80,
+        ..Node::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_relay_is_live_while_it_is_heard_of() {
+        let registry = Registry::default();
+        let mut live = registry.live();
+        let id = registry.register(said(1, "a"), SECOND, 1_000).unwrap();
+        registry.register(said(2, "b"), SECOND, 1_000).unwrap();
+        assert_eq!(names(&live.borrow_and_update()), ["a", "b"]);
+        assert!(registry.beat(&id, SECOND * 20, 20_000) && !registry.beat("x", SECOND, 0));
+        registry.tick(SECOND * 31);
+        assert_eq!(names(&live.borrow_and_update()), ["a"]);
+        assert_eq!(registry.snapshot().len(), 2, "it is still listed");
+        registry.tick(SECOND * 49);
+        assert!(!live.has_changed().unwrap(), "nothing has");
+        registry.tick(SECOND * 50);
+        assert_eq!(names(&live.borrow_and_update()), Vec::<String>::new());
+        assert!(registry.beat(&id, SECOND * 51, 51_000));
+        assert_eq!(names(&live.borrow_and_update()), ["a"]);
+        registry.tick(LISTED_TIME + SECOND * 10);
+        assert_eq!(registry.snapshot().len(), 1);
+    }
+
+    #[test]
+    fn a_name_belongs_to_one_relay_that_is_there() {
+        let registry = Registry::default();
+        let first = registry.register(said(1, "a"), SECOND, 0).unwrap();
+        let taken = registry.register(said(2, "a"), SECOND, 0);
+        assert_eq!(taken, Err(RegistrationFault::NameTaken("a".to_owned())));
+        // It has restarted.
+        assert_ne!(registry.register(said(1, "a"), SECOND, 0).unwrap(), first);
+        assert!(!registry.beat(&first, SECOND, 0), "the old id is none any more");
+        registry.tick(SECOND * 31);
+        registry.register(said(2, "a"), SECOND * 31, 0).unwrap();
+        assert_eq!(registry.snapshot().len(), 1);
+    }
+
+    #[test]
+    fn relays_are_bounded_and_who_is_away_makes_place() {
+        let registry = Registry::default();
+        for number in 0..MAX_RELAYS {
+            registry.register(said(number, &format!("r{number}")), SECOND, 0).unwrap();
+        }
+        let more = said(MAX_RELAYS, "more");
+        assert_eq!(registry.register(more.clone(), SECOND, 0), Err(RegistrationFault::TooMany));
+        registry.tick(SECOND * 31);
+        registry.register(more, SECOND * 31, 0).unwrap();
+        assert_eq!(registry.snapshot().len(), MAX_RELAYS);
+    }
+
+    #[test]
+    fn a_newer_stream_ends_the_older() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let registry = Registry::default();
+        let id = registry.register(said(1, "a"), SECOND, 0).unwrap();
+        let mut first = registry.open(&id).unwrap();
+        let second = registry.open(&id).unwrap();
+        runtime.block_on(first.ended());
+        registry.closed(&first);
+        assert!(registry.snapshot()[0].has_stream, "the other one is open");
+        registry.told(&second, 7);
+        registry.checked(&second);
+        registry.closed(&second);
+        let [relay] = &registry.snapshot()[..] else { panic!("one relay") };
+        assert_eq!((relay.has_stream, relay.last_event), (false, Some(7)));
+        assert!(registry.open(&id).unwrap().is_checked);
+        assert!(registry.open("nobody").is_none());
+    }
+
+    #[test]
+    fn what_no_map_may_have_is_refused() {
+        let with = |change: fn(&mut Registration)| {
+            let mut said = said(1, "a");
+            change(&mut said);
+            Registry::default().register(said, SECOND, 0).is_ok()
+        };
+        fn node(said: &mut Registration) -> &mut Node {
+            &mut said.map.regions.get_mut(&999).unwrap().nodes[0]
+        }
+        assert!(with(|_| {}));
+        assert!(!with(|said| said.map.regions.clear()));
+        assert!(!with(|said| said.version = "x".repeat(200)));
+        assert!(!with(|said| said.version = "1\n2".to_owned()));
+        assert!(!with(|said| node(said).insecure_for_tests = true));
+        assert!(!with(|said| node(said).stun_only = true));
+        assert!(!with(|said| node(said).host_name = "two words".to_owned()));
+        assert!(!with(|said| node(said).cert_name = "sha256-raw:00".to_owned()));
+        assert!(!with(|said| node(said).name = "x".repeat(300)));
+        assert!(!with(|said| {
+            let other = Node { name: "b".to_owned(), ..node(said).clone() };
+            said.map.regions.get_mut(&999).unwrap().nodes.push(other);
+        }));
+    }
+
+    fn names(live: &[LiveNode]) -> Vec<String> {
+        live.iter().map(|live| live.node.name.clone()).collect()
+    }
+
+    fn said(number: usize, name: &str) -> Registration {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&number.to_be_bytes());
+        let node = Node {
+            name: name.to_owned(),
+            region_id: 999,
+            host_name: "derp.example.org".to_owned(),
+            ..Node::default()
+        };
+        let region = Region {
+            id: 999,
+            code: "own".to_owned(),
+            name: "Own relay".to_owned(),
+            nodes: vec![node],
+            ..Region::default()
+        };
+        Registration {
+            version: "1".to_owned(),
+            key: NodePublic::from_bytes(bytes),
+            map: DerpMap { regions: [(999, region)].into(), ..DerpMap::default() },
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! Relays and the bridge: real relays, the real program, and a Headscale that can be away. Spec:
+//! docs/protocol/relay-channel.md.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `cutting` | nodes that are gone lose their connections, and do not come back |
+//! | `front` | what `/verify` answers, and what it costs Headscale |
+//! | `channel` | registration and events, line by line |
+//! | `bench`, `tailnet` | all of these together; the Headscale |
+#![expect(clippy::unwrap_used, reason = "test code: a panic is the report")]
+
+mod bench;
+mod channel;
+#[path = "../bridge/client.rs"]
+mod client;
+mod cutting;
+#[expect(dead_code, reason = "other tests use the rest")]
+#[path = "../headscale/fake.rs"]
+mod fake;
+mod front;
+#[expect(dead_code, reason = "other tests use the rest")]
+#[path = "../../../derp/relay/tests/support/peer.rs"]
+mod peer;
+#[expect(dead_code, reason = "other tests use the rest")]
+#[path = "../bridge/program.rs"]
+mod program;
+mod tailnet;
+#[path = "../../../derp/relay/tests/support/trust.rs"]
+mod trust;
