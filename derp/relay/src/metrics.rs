@@ -21,7 +21,7 @@ use crate::door;
 use crate::shard::Shards;
 use crate::tls::Certificates;
 
-pub use table::{Kind, METRICS, Metric};
+pub use table::{Kind, METRICS, Metric, counter, gauge};
 
 /// Where the numbers come from.
 #[derive(Debug)]
@@ -36,31 +36,41 @@ pub(crate) struct Sources {
 
 /// One number with its name and the values of its labels, in the order of the table.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Sample {
-    pub(crate) name: &'static str,
-    pub(crate) labels: Vec<String>,
-    pub(crate) value: f64,
+pub struct Sample {
+    /// Its name, which is in a table.
+    pub name: &'static str,
+    /// Values of its labels.
+    pub labels: Vec<String>,
+    /// What it stands at.
+    pub value: f64,
+}
+
+/// `samples` in the Prometheus text format, with types and help from `table`, which has no
+/// histograms.
+#[must_use]
+pub fn render(table: &'static [Metric], samples: &[Sample]) -> String {
+    // A recorder per scrape: no state beside the sources, and programs in one process do not
+    // meet. A scrape costs a fraction of a millisecond.
+    let recorder = PrometheusBuilder::new().build_recorder();
+    for metric in table {
+        let help = metric.help.into();
+        match metric.kind {
+            Kind::Counter => recorder.describe_counter(metric.name.into(), None, help),
+            Kind::Gauge => recorder.describe_gauge(metric.name.into(), None, help),
+            Kind::Histogram => {}
+        }
+    }
+    for sample in samples {
+        record(&recorder, table, sample);
+    }
+    recorder.handle().render()
 }
 
 impl Sources {
     /// All numbers as they stand, in the Prometheus text format.
     pub(crate) fn render(&self) -> String {
-        // A recorder per scrape: no state beside the sources, and relays in one process do not
-        // meet. A scrape costs a fraction of a millisecond.
-        let recorder = PrometheusBuilder::new().build_recorder();
-        for metric in METRICS {
-            let help = metric.help.into();
-            match metric.kind {
-                Kind::Counter => recorder.describe_counter(metric.name.into(), None, help),
-                Kind::Gauge => recorder.describe_gauge(metric.name.into(), None, help),
-                Kind::Histogram => {}
-            }
-        }
         let (samples, sojourn) = collect::collect(self);
-        for sample in samples {
-            record(&recorder, &sample);
-        }
-        let mut text = recorder.handle().render();
+        let mut text = render(METRICS, &samples);
         let (answers, answer_micros) = self.access.answer_times.get();
         for (name, bounds, classes, micros) in [
             (table::SOJOURN, &SOJOURN_BOUNDS[..], &sojourn.classes[..], sojourn.micros),
@@ -74,8 +84,8 @@ impl Sources {
     }
 }
 
-fn record(recorder: &impl Recorder, sample: &Sample) {
-    let Some(metric) = table::find(sample.name) else {
+fn record(recorder: &impl Recorder, table: &[Metric], sample: &Sample) {
+    let Some(metric) = table.iter().find(|metric| metric.name == sample.name) else {
         tracing::error!(name = sample.name, "a number is not in the table of metrics");
         return;
     };

@@ -27,7 +27,9 @@ pub struct Metric {
     pub help: &'static str,
 }
 
-const fn counter(
+/// A row for something that only grows.
+#[must_use]
+pub const fn counter(
     name: &'static str,
     labels: &'static [&'static str],
     help: &'static str,
@@ -35,7 +37,13 @@ const fn counter(
     Metric { name, kind: Kind::Counter, labels, help }
 }
 
-const fn gauge(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Metric {
+/// A row for something that goes up and down.
+#[must_use]
+pub const fn gauge(
+    name: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> Metric {
     Metric { name, kind: Kind::Gauge, labels, help }
 }
 
