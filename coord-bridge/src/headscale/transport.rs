@@ -14,7 +14,9 @@ use bytes::Bytes;
 use derp_relay::tls::outgoing::{self, TrustError};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER, USER_AGENT};
+use hyper::header::{
+    AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, USER_AGENT,
+};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::{Connect, HttpConnector};
@@ -130,7 +132,17 @@ impl Transport {
         ask: &Ask,
         key: Option<&HeaderValue>,
     ) -> Result<Answer, Fault> {
-        let request = self.request(ask, key)?;
+        let key = key.map(|key| (AUTHORIZATION, key.clone()));
+        self.exchange_with(ask, key.as_slice()).await
+    }
+
+    /// The same, with `headers` beside those that every request has.
+    pub(crate) async fn exchange_with(
+        &self,
+        ask: &Ask,
+        headers: &[(HeaderName, HeaderValue)],
+    ) -> Result<Answer, Fault> {
+        let request = self.request(ask, headers)?;
         let fresh = usize::from(!ask.repeatable);
         let response = match &self.clients {
             Clients::Tcp(clients) => clients[fresh].request(request).await,
@@ -139,7 +151,11 @@ impl Transport {
         read(response.map_err(|error| explain(&error))?, ask.max_answer).await
     }
 
-    fn request(&self, ask: &Ask, key: Option<&HeaderValue>) -> Result<Request<Full<Bytes>>, Fault> {
+    fn request(
+        &self,
+        ask: &Ask,
+        headers: &[(HeaderName, HeaderValue)],
+    ) -> Result<Request<Full<Bytes>>, Fault> {
         let body = ask.body.clone().unwrap_or_default();
         if body.len() + ask.path.len() > MAX_REQUEST_LEN {
             return Err(Fault::NoRequest("too long".to_owned()));
@@ -151,8 +167,8 @@ impl Transport {
         if ask.body.is_some() {
             request = request.header(CONTENT_TYPE, "application/json");
         }
-        if let Some(key) = key {
-            request = request.header(AUTHORIZATION, key);
+        for (name, value) in headers {
+            request = request.header(name, value);
         }
         request
             .body(Full::new(Bytes::from(body)))
