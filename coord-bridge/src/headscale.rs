@@ -39,6 +39,7 @@ mod wire;
 
 pub use adapter::{Adapter, KeysBy};
 pub(crate) use answer::one_line;
+pub use breaker::BreakerState;
 pub use client::Client;
 pub use counters::{Counters, Outcome};
 pub use limits::Limits;
@@ -85,6 +86,11 @@ pub trait Headscale: Send + Sync + fmt::Debug {
 
     /// Whether Headscale answers, knows the API key and reaches its database.
     fn check(&self) -> Call<'_, ()>;
+
+    /// The client that asks, for its numbers; `None` where Headscale is asked in another way.
+    fn client(&self) -> Option<&Client> {
+        None
+    }
 }
 
 /// A user's number, as Headscale writes it.

@@ -15,9 +15,10 @@
 //! | [`reconcile`] | what became of machines and keys |
 //! | [`installation`], [`stale`] | what was installed from them, and which go |
 //! | [`administration`] | what administrators do to machines and keys |
+//! | [`admin`] | administrators who come over the network |
 //! | [`tokens`], [`token_file`] | who may register |
 //! | [`limits`], [`network`] | how often, and from where |
-//! | [`audit`] | one line and one row for each request |
+//! | [`audit`], [`counters`] | one line and one row for each request, and numbers of them |
 //! | [`legacy`] | the files of the provisioner before this one |
 //! | [`clock`], [`timestamp`], [`id`] | dates and ids |
 //!
@@ -25,9 +26,11 @@
 //! Headscale's is unknown here, whatever ends the bridge and when.
 //! Does not: speak HTTP, to anybody.
 
+pub mod admin;
 pub mod administration;
 pub mod audit;
 pub mod clock;
+pub mod counters;
 pub mod id;
 mod installation;
 pub mod legacy;
@@ -126,6 +129,8 @@ pub struct Provisioning {
     findings: Mutex<Vec<String>>,
     /// What relays of this bridge are told by; none in a command, whose events others read.
     journal: OnceLock<Arc<Journal>>,
+    /// When the last round that did all of its work ended.
+    reconciled: Mutex<Option<Duration>>,
 }
 
 impl Provisioning {
@@ -172,6 +177,7 @@ impl Provisioning {
             has_users: AtomicBool::new(false),
             findings: Mutex::new(vec!["Headscale has not been asked yet".to_owned()]),
             journal: OnceLock::new(),
+            reconciled: Mutex::default(),
             settings,
             store,
             headscale,
@@ -230,6 +236,31 @@ impl Provisioning {
             }
         }
         findings
+    }
+
+    /// What has become of requests so far.
+    #[must_use]
+    pub const fn counters(&self) -> &counters::Counters {
+        &self.audit.counters
+    }
+
+    /// Time since machines and keys were last compared with Headscale; `None` before the first.
+    #[must_use]
+    pub fn reconcile_age(&self) -> Option<Duration> {
+        let last = *self.held(&self.reconciled);
+        last.map(|last| self.clock.elapsed().saturating_sub(last))
+    }
+
+    /// What the bridge remembers.
+    #[must_use]
+    pub const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The Headscale that machines register with.
+    #[must_use]
+    pub fn headscale(&self) -> &dyn Headscale {
+        self.headscale.as_ref()
     }
 
     /// An id for a request, which its answer, the log and the audit have.

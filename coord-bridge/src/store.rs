@@ -31,9 +31,11 @@ mod sqlite;
 pub mod tokens;
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
+use derp_relay::counter::Counter;
 use tokio::sync::oneshot;
 
 pub use location::Location;
@@ -93,6 +95,8 @@ pub struct Store {
     jobs: SyncSender<Job>,
     /// For messages: without password.
     name: String,
+    /// Pieces of work that were not done.
+    failures: Arc<Counter>,
 }
 
 type Job = Box<dyn FnOnce(&mut Worker) + Send>;
@@ -124,7 +128,13 @@ impl Store {
             .name("store".to_owned())
             .spawn(move || worker.run(&waiting))
             .map_err(|error| StoreError::Failed(error.to_string()))?;
-        Ok(Self { jobs, name })
+        Ok(Self { jobs, name, failures: Arc::default() })
+    }
+
+    /// How many pieces of work were not done.
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        self.failures.get()
     }
 
     /// Runs `work` as one transaction that may write. Whole transactions follow each other, also
@@ -185,13 +195,19 @@ impl Store {
         work: impl FnOnce(&mut dyn Session) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<oneshot::Receiver<Result<T, StoreError>>, StoreError> {
         let (answer, answered) = oneshot::channel();
+        let failures = Arc::clone(&self.failures);
         let job = Box::new(move |worker: &mut Worker| {
+            let done = worker.transact(mode, work);
+            if done.is_err() {
+                failures.add_one();
+            }
             // Nobody may be waiting any more, which takes nothing back.
-            drop(answer.send(worker.transact(mode, work)));
+            drop(answer.send(done));
         });
         match self.jobs.try_send(job) {
             Ok(()) => Ok(answered),
             Err(TrySendError::Full(_)) => {
+                self.failures.add_one();
                 Err(StoreError::Busy(format!("{MAX_WAITING} pieces of work wait")))
             }
             Err(TrySendError::Disconnected(_)) => Err(gone()),

@@ -12,6 +12,8 @@
 
 use std::time::{Duration, Instant};
 
+use derp_relay::counter::Label;
+
 /// Lets calls through while they succeed.
 #[derive(Debug)]
 pub(super) struct Breaker {
@@ -30,6 +32,29 @@ enum State {
     Probing { why: String },
 }
 
+/// Whether Headscale is left alone. The words are labels of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BreakerState {
+    /// It is asked.
+    Closed,
+    /// It has failed too often, and is left alone for a moment.
+    Open,
+    /// One call is under way, which decides.
+    Probing,
+}
+
+impl Label for BreakerState {
+    const ALL: &'static [Self] = &[Self::Closed, Self::Open, Self::Probing];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::Probing => "probing",
+        }
+    }
+}
+
 /// A call that is not let through.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Paused {
@@ -42,6 +67,15 @@ pub(super) struct Paused {
 impl Breaker {
     pub(super) const fn new(max_failures: u32, pause: Duration) -> Self {
         Self { state: State::Closed { failures: 0 }, max_failures, pause }
+    }
+
+    /// Where it stands.
+    pub(super) const fn state(&self) -> BreakerState {
+        match self.state {
+            State::Closed { .. } => BreakerState::Closed,
+            State::Open { .. } => BreakerState::Open,
+            State::Probing { .. } => BreakerState::Probing,
+        }
     }
 
     /// Lets a call through, which then has to be followed by one of the three below.

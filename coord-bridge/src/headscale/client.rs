@@ -18,7 +18,7 @@ use super::adapter::{self, Adapter, KeysBy};
 use super::answer::{self, Health, Trouble, Voice};
 use super::api_key::{ApiKey, ApiKeyFile};
 use super::blame;
-use super::breaker::Breaker;
+use super::breaker::{Breaker, BreakerState};
 use super::counters::{Counters, Outcome};
 use super::limits::{Limits, RETRY_PAUSES};
 use super::transport::{Answer, Ask, Fault, Transport};
@@ -71,6 +71,12 @@ impl Client {
     #[must_use]
     pub const fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// Whether this Headscale is left alone.
+    #[must_use]
+    pub fn breaker(&self) -> BreakerState {
+        lock(&self.breaker).state()
     }
 
     /// How this Headscale is asked now; `None` before the first answer.
@@ -369,6 +375,10 @@ impl Headscale for Client {
         Box::pin(self.call(true, move |adapter| async move {
             self.find_user(adapter, CHECKED_USER).await.map(drop)
         }))
+    }
+
+    fn client(&self) -> Option<&Self> {
+        Some(self)
     }
 }
 

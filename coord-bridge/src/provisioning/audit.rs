@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::Caller;
 use super::clock::{Clock, millis};
+use super::counters::Counters;
 use super::id;
 use super::limits::{Buckets, Rate};
 use super::refusal::Refusal;
@@ -29,6 +30,7 @@ pub(super) struct Audit {
     clock: Arc<dyn Clock>,
     strangers: Mutex<Strangers>,
     complaints: Mutex<Buckets<()>>,
+    pub(super) counters: Counters,
 }
 
 #[derive(Debug)]
@@ -54,6 +56,7 @@ impl Audit {
             clock,
             strangers: Mutex::new(strangers),
             complaints: Mutex::new(Buckets::new(COMPLAINTS)),
+            counters: Counters::default(),
         }
     }
 
@@ -74,11 +77,23 @@ impl Audit {
     /// Writes down how a request ended.
     pub(super) async fn close(&self, mut entry: Entry, done: &Result<(), &Refusal>) {
         let refused = done.err();
+        self.counters.count(&entry.event.kind, refused.copied());
         entry.event.outcome = refused.map_or("ok", |refusal| refusal.code()).to_owned();
         let is_stranger =
             matches!(refused, Some(Refusal::Unauthorized | Refusal::TooManyFailures(_)));
         let Some(unwritten) = self.may_write(is_stranger) else { return };
         line(&entry.event, refused.is_none(), unwritten);
+        self.write(entry).await;
+    }
+
+    /// Writes down something that somebody did who was let in.
+    pub(super) async fn note(&self, mut entry: Entry, outcome: &str) {
+        outcome.clone_into(&mut entry.event.outcome);
+        line(&entry.event, true, 0);
+        self.write(entry).await;
+    }
+
+    async fn write(&self, entry: Entry) {
         if entry.is_stored {
             return;
         }

@@ -20,6 +20,24 @@ pub fn new(now_ms: i64) -> String {
     (0..26).rev().map(digit).collect()
 }
 
+/// The id that follows `id`, of the same length. After the last one there is none other than a
+/// longer one; no clock gets there before the year 10889.
+#[must_use]
+pub(crate) fn after(id: &str) -> String {
+    let mut digits: Vec<u8> = id.bytes().collect();
+    for digit in digits.iter_mut().rev() {
+        let place = ALPHABET.iter().position(|known| known == digit);
+        match place.and_then(|place| ALPHABET.get(place + 1)) {
+            Some(next) => {
+                *digit = *next;
+                return digits.into_iter().map(char::from).collect();
+            }
+            None => *digit = ALPHABET[0],
+        }
+    }
+    format!("{id}0")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -30,5 +48,14 @@ mod tests {
         assert!(ids.is_sorted(), "{ids:?}");
         assert!(ids.iter().all(|id| id.len() == 26));
         assert_ne!(new(5), new(5));
+    }
+
+    #[test]
+    fn the_id_that_follows_is_the_next_higher_one() {
+        for (id, next) in [("00", "01"), ("09", "0A"), ("0Z", "10"), ("AZZ", "B00"), ("ZZ", "ZZ0")]
+        {
+            assert_eq!(after(id), next);
+            assert!(after(id).as_str() > id);
+        }
     }
 }

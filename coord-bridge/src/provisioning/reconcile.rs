@@ -53,6 +53,9 @@ impl Provisioning {
                 RoundError::Stale(_) => "a stale machine cannot be deleted".to_owned(),
             });
         }
+        if findings.is_empty() {
+            *self.held(&self.reconciled) = Some(self.clock.elapsed());
+        }
         *self.held(&self.findings) = findings;
     }
 

@@ -13,8 +13,9 @@ use super::network::{Network, ParseNetworkError};
 use super::refusal::Refusal;
 use super::request::checked_hostname;
 use super::token_file::{self, TokenFileError, TokenHash, new_token};
-use super::{Caller, Provisioning, limits};
+use super::{Caller, Provisioning, id, limits};
 use crate::headscale::Secret;
+use crate::store::events::{self, Event};
 use crate::store::tokens::{self, Profile, Token, TokenSecret};
 use crate::store::{Session, Store, StoreError};
 
@@ -44,11 +45,12 @@ pub struct NewToken {
 /// Why a token is not made or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
-    /// The name is none, or taken.
-    #[error(
-        "{0:?} cannot be the name of a token: write letters, digits and hyphens that no other has"
-    )]
+    /// The name is none.
+    #[error("{0:?} cannot be the name of a token: write letters, digits and hyphens")]
     Name(String),
+    /// Another has the name.
+    #[error("there is a token {0:?}; write a name that no other has")]
+    Taken(String),
     /// A tag is none.
     #[error("{0:?} is no tag: write tag: and lower-case letters, digits or hyphens, at most 16")]
     Tag(String),
@@ -133,7 +135,10 @@ impl Provisioning {
         found.await.map_err(|error| self.store_fails(&error))
     }
 
-    async fn read_file(&self, path: std::path::PathBuf) -> Result<Option<Secret>, Refusal> {
+    pub(super) async fn read_file(
+        &self,
+        path: std::path::PathBuf,
+    ) -> Result<Option<Secret>, Refusal> {
         let read = tokio::task::spawn_blocking(move || token_file::read(&path));
         match tokio::time::timeout(super::CALL_TIME, read).await {
             Ok(Ok(Ok(token))) => Ok(token),
@@ -192,11 +197,12 @@ pub fn create(store: &Store, wanted: &NewToken, now_ms: i64) -> Result<Secret, T
             return Ok(false);
         }
         tokens::insert(session, &token)?;
+        note(session, &token.name, "created", now_ms)?;
         let ends_ms = token.expires_ms;
         tokens::add_secret(session, &TokenSecret { hash, token: token.name, ends_ms }, now_ms)?;
         Ok(true)
     })?;
-    if is_new { Ok(secret) } else { Err(TokenError::Name(name)) }
+    if is_new { Ok(secret) } else { Err(TokenError::Taken(name)) }
 }
 
 /// Gives a token another secret. The one before holds for `grace` more.
@@ -228,7 +234,7 @@ pub fn rotate(
                 "UPDATE tokens SET revoked_ms = NULL WHERE name = $1",
                 &[FILE_TOKEN.into()],
             )?;
-            Ok(())
+            note(session, FILE_TOKEN, "rotated", now_ms)
         })?;
         token_file::replace(file, &secret)?;
         return Ok(secret);
@@ -239,6 +245,7 @@ pub fn rotate(
         let Some(token) = tokens::by_name(session, &wanted)? else { return Ok(None) };
         if token.revoked_ms.is_none() {
             tokens::end_secrets(session, &wanted, ends_ms)?;
+            note(session, &wanted, "rotated", now_ms)?;
             let ends_ms = token.expires_ms;
             tokens::add_secret(session, &TokenSecret { hash, token: wanted, ends_ms }, now_ms)?;
         }
@@ -262,9 +269,31 @@ pub fn revoke(store: &Store, name: &str, now_ms: i64) -> Result<(), TokenError> 
         if wanted == FILE_TOKEN {
             ensure_file_token(session, now_ms)?;
         }
-        tokens::revoke(session, &wanted, now_ms)
+        let is_revoked = tokens::revoke(session, &wanted, now_ms)?;
+        if is_revoked {
+            note(session, &wanted, "revoked", now_ms)?;
+        }
+        Ok(is_revoked)
     })?;
     if found { Ok(()) } else { Err(TokenError::Unknown(name.to_owned())) }
+}
+
+/// Writes down what was done to a token.
+fn note(
+    session: &mut dyn Session,
+    name: &str,
+    outcome: &str,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    let event = Event {
+        id: id::new(now_ms),
+        at_ms: now_ms,
+        kind: "token".to_owned(),
+        outcome: outcome.to_owned(),
+        token: Some(name.to_owned()),
+        ..Event::default()
+    };
+    events::insert(session, &event)
 }
 
 /// Gives the token in the file its row, where its use is counted.

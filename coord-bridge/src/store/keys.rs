@@ -14,6 +14,9 @@
 //! number is known that is its name.
 //! Does not: hold keys.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use super::StoreError;
 use super::session::{Row, Session};
 
@@ -22,7 +25,8 @@ use super::session::{Row, Session};
 pub const MAX_SPREAD: i64 = 3_600;
 
 /// What became of a key that was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum KeyState {
     /// Headscale is being asked, or the bridge ended while it was.
     Asked,
@@ -148,6 +152,24 @@ pub fn in_states(session: &mut dyn Session, states: &[KeyState]) -> Result<Vec<K
     Ok(found)
 }
 
+/// How many keys are in which state.
+///
+/// # Errors
+///
+/// [`StoreError`].
+pub fn count_by_state(session: &mut dyn Session) -> Result<Vec<(KeyState, i64)>, StoreError> {
+    let rows = session.query("SELECT state, COUNT(*) FROM issued_keys GROUP BY state", &[])?;
+    let mut counts: Vec<(KeyState, i64)> =
+        KeyState::ALL.into_iter().map(|state| (state, 0)).collect();
+    for row in &rows {
+        let (state, count) = (row.text(0)?, row.number(1)?);
+        if let Some(known) = counts.iter_mut().find(|(known, _)| known.as_str() == state) {
+            known.1 = count;
+        }
+    }
+    Ok(counts)
+}
+
 /// Every number of Headscale's that is known, of keys that end after `after_ms`.
 ///
 /// # Errors
@@ -175,7 +197,8 @@ pub fn prune(session: &mut dyn Session, before_ms: i64) -> Result<u64, StoreErro
 }
 
 impl KeyState {
-    const ALL: [Self; 6] =
+    /// Every state, once.
+    pub const ALL: [Self; 6] =
         [Self::Asked, Self::Lost, Self::Issued, Self::Used, Self::Expired, Self::Void];
 
     /// As it is written.

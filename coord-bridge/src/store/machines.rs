@@ -10,11 +10,15 @@
 //!
 //! Does: holds that a machine has one live row at most. Does not: decide who is the same machine.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use super::StoreError;
 use super::session::{Row, Session};
 
 /// Where a registration stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum State {
     /// It has a key, and Headscale has no node of it yet.
     Pending,
@@ -134,6 +138,83 @@ pub fn all(session: &mut dyn Session) -> Result<Vec<Machine>, StoreError> {
     session.query(&sql, &[])?.iter().map(machine).collect()
 }
 
+/// Which registrations are wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Those that stand there.
+    pub state: Option<State>,
+    /// Those with this text in id, host name, address, MAC address or name of the token.
+    pub text: Option<String>,
+    /// Those after this one: when it registered, in ms since 1970, and its id.
+    pub after: Option<(i64, String)>,
+}
+
+/// At most `count` of the registrations that `filter` wants, the oldest first.
+///
+/// # Errors
+///
+/// [`StoreError`].
+pub fn page(
+    session: &mut dyn Session,
+    filter: &Filter,
+    count: i64,
+) -> Result<Vec<Machine>, StoreError> {
+    let mut conditions = vec!["1 = 1".to_owned()];
+    let mut values = vec![count.into()];
+    if let Some((registered_ms, id)) = &filter.after {
+        values.push((*registered_ms).into());
+        values.push(id.into());
+        // The first condition is what the index is for.
+        conditions.push("registered_ms >= $2 AND (registered_ms > $2 OR id > $3)".to_owned());
+    }
+    if let Some(state) = filter.state {
+        values.push(state.as_str().into());
+        conditions.push(format!("state = ${}", values.len()));
+    }
+    if let Some(text) = &filter.text {
+        values.push(pattern(text).into());
+        let place = values.len();
+        let matches = ["id", "hostname", "tailscale_ip", "mac", "token"]
+            .map(|column| format!("LOWER({column}) LIKE ${place} ESCAPE '!'"));
+        conditions.push(format!("({})", matches.join(" OR ")));
+    }
+    let sql = format!(
+        "SELECT {COLUMNS} FROM machines WHERE {} ORDER BY registered_ms, id LIMIT $1",
+        conditions.join(" AND ")
+    );
+    session.query(&sql, &values)?.iter().map(machine).collect()
+}
+
+/// How many registrations stand where.
+///
+/// # Errors
+///
+/// [`StoreError`].
+pub fn count_by_state(session: &mut dyn Session) -> Result<Vec<(State, i64)>, StoreError> {
+    let rows = session.query("SELECT state, COUNT(*) FROM machines GROUP BY state", &[])?;
+    let mut counts: Vec<(State, i64)> = State::ALL.into_iter().map(|state| (state, 0)).collect();
+    for row in &rows {
+        let (state, count) = (row.text(0)?, row.number(1)?);
+        if let Some(known) = counts.iter_mut().find(|(known, _)| known.as_str() == state) {
+            known.1 = count;
+        }
+    }
+    Ok(counts)
+}
+
+/// The pattern of texts that have `text` in them, whatever their case.
+fn pattern(text: &str) -> String {
+    let mut pattern = String::from("%");
+    for letter in text.to_lowercase().chars() {
+        if matches!(letter, '%' | '_' | '!') {
+            pattern.push('!');
+        }
+        pattern.push(letter);
+    }
+    pattern.push('%');
+    pattern
+}
+
 /// The registrations that may change by themselves.
 ///
 /// # Errors
@@ -185,7 +266,8 @@ pub fn prune(session: &mut dyn Session, before_ms: i64) -> Result<u64, StoreErro
 }
 
 impl State {
-    const ALL: [Self; 7] = [
+    /// Every state, once.
+    pub const ALL: [Self; 7] = [
         Self::Pending,
         Self::Joined,
         Self::Online,
@@ -194,6 +276,12 @@ impl State {
         Self::Replaced,
         Self::Deleted,
     ];
+
+    /// The state that is written so.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == text)
+    }
 
     /// As it is written.
     #[must_use]
@@ -221,9 +309,7 @@ impl State {
 
 fn machine(row: &Row) -> Result<Machine, StoreError> {
     let state = row.text(6)?;
-    let state = State::ALL
-        .into_iter()
-        .find(|known| known.as_str() == state)
+    let state = State::parse(&state)
         .ok_or_else(|| StoreError::Damaged(format!("a machine has state {state:?}")))?;
     Ok(Machine {
         id: row.text(0)?,

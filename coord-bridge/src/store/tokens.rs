@@ -3,6 +3,9 @@
 //! Does: keeps a token apart from its secrets, so that a token can have two while it is rotated.
 //! Does not: ever see a secret.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use super::StoreError;
 use super::session::{Row, Session, Value};
 
@@ -10,7 +13,8 @@ use super::session::{Row, Session, Value};
 pub const MAX_SECRETS: usize = 1_024;
 
 /// What the machines of a token are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Profile {
     /// A live system whose state goes when it is switched off: its node goes too.
     Iso,

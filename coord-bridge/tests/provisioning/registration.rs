@@ -392,7 +392,7 @@ async fn what_cannot_be_a_token_is_not_made() {
         let refused = tokio::task::spawn_blocking(move || tokens::create(&store, &wanted, now));
         let refused = refused.await.unwrap().unwrap_err();
         let is_as_wanted = if is_name {
-            matches!(refused, TokenError::Name(_))
+            matches!(refused, TokenError::Name(_) | TokenError::Taken(_))
         } else {
             matches!(refused, TokenError::Tag(_))
         };
