@@ -14,16 +14,22 @@ pub struct Addresses {
     pub provisioning: Vec<SocketAddr>,
     /// What relays ask and hear.
     pub verify: Vec<SocketAddr>,
+    /// Administrators.
+    pub admin: Vec<SocketAddr>,
+    /// Metrics.
+    pub metrics: Vec<SocketAddr>,
 }
 
 impl Addresses {
     /// All of them, each list with its key in the configuration.
     #[must_use]
-    pub fn by_key(&self) -> [(&'static str, &[SocketAddr]); 3] {
+    pub fn by_key(&self) -> [(&'static str, &[SocketAddr]); 5] {
         [
             ("map_listen", &self.map),
             ("provisioning.listen", &self.provisioning),
             ("verify_listen", &self.verify),
+            ("admin_listen", &self.admin),
+            ("metrics_listen", &self.metrics),
         ]
     }
 

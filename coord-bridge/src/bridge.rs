@@ -17,13 +17,19 @@ use tokio::task::JoinHandle;
 
 use crate::addresses::Addresses;
 use crate::config::DEFAULT_PROVISIONING_LISTEN;
+use crate::events::Outlets;
 use crate::http::Pages;
+use crate::http::admin::AdminPages;
+use crate::http::api::Scope;
 use crate::http::basic::Login;
 use crate::http::listener;
 use crate::http::map::MapPages;
+use crate::http::metrics::MetricsPages;
 use crate::http::provisioning::ProvisioningPages;
+use crate::http::requests::Requests;
 use crate::http::verify::VerifyPages;
 use crate::map_file::WriteError;
+use crate::metrics::Sources;
 use crate::provisioning::Provisioning;
 use crate::publication::status::Status;
 use crate::publication::{self, Live, Plan, Publisher};
@@ -47,6 +53,11 @@ const PROVISIONING_SETTING: &str = "provisioning.listen, --provisioning-listen";
 
 /// Setting that names the listener of relays.
 const VERIFY_SETTING: &str = "verify_listen, --verify-listen";
+/// Setting that names the listener of administrators.
+const ADMIN_SETTING: &str = "admin_listen, --admin-listen";
+
+/// Setting that names the metrics listener.
+const METRICS_SETTING: &str = "metrics_listen, --metrics-listen";
 
 /// Why a bridge does not start. Nothing of it is left running.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +82,8 @@ pub struct Listeners {
     map: Vec<TcpListener>,
     provisioning: Vec<TcpListener>,
     verify: Vec<TcpListener>,
+    admin: Vec<TcpListener>,
+    metrics: Vec<TcpListener>,
 }
 
 /// What a bridge is to do at its listeners.
@@ -88,6 +101,10 @@ pub struct Setup {
     pub provisioning: Option<Arc<Provisioning>>,
     /// What relays ask and hear; without it they are told that nobody can say.
     pub verify: Option<Verify>,
+    /// Names that the listener of administrators goes by.
+    pub admin_hosts: Vec<String>,
+    /// Outlets of events.
+    pub outlets: Option<Arc<Outlets>>,
 }
 
 /// A running bridge. Dropping it stops it.
@@ -119,6 +136,9 @@ impl Listeners {
                 .map_err(StartError::Provisioning)?,
             verify: socket::listen(VERIFY_SETTING, &addresses.verify)
                 .map_err(StartError::Listen)?,
+            admin: socket::listen(ADMIN_SETTING, &addresses.admin).map_err(StartError::Listen)?,
+            metrics: socket::listen(METRICS_SETTING, &addresses.metrics)
+                .map_err(StartError::Listen)?,
         })
     }
 }
@@ -130,9 +150,10 @@ impl Bridge {
     ///
     /// [`StartError`], on one line that names the file and what to do.
     pub fn start(listeners: Listeners, setup: Setup) -> Result<Self, StartError> {
-        let Setup { plan, live, map_login, map_file, provisioning, verify } = setup;
+        let Setup { plan, live, map_login, map_file, provisioning, verify, admin_hosts, outlets } =
+            setup;
         let key = publication::new_probe_key()?;
-        let publisher = Publisher::start(plan, live, map_file.clone(), key)?;
+        let publisher = Publisher::start(plan, live.clone(), map_file.clone(), key)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .thread_name("bridge")
             .worker_threads(THREADS)
@@ -141,8 +162,6 @@ impl Bridge {
             .build()?;
         let (stop, _) = watch::channel(());
         let mut running = Running { runtime, listeners: Vec::new(), stop };
-        let published = Arc::clone(publisher.published());
-        let map = Arc::new(MapPages::new(published, map_file, map_login));
         if let Some(Verify { front, relays }) = &verify {
             let _guard = running.runtime.enter();
             front.watch();
@@ -154,18 +173,28 @@ impl Bridge {
         if let Some(provisioning) = &provisioning {
             running.runtime.spawn(Arc::clone(provisioning).run());
         }
-        let provisioning = Arc::new(ProvisioningPages::new(provisioning));
+        let published = Arc::clone(publisher.published());
+        let scope = Scope {
+            provisioning: provisioning.clone(),
+            published: Arc::clone(&published),
+            relays: live,
+        };
+        let map = Arc::new(MapPages::new(published, map_file, map_login));
+        let registration = Arc::new(ProvisioningPages::new(provisioning.clone()));
         let verify = Arc::new(VerifyPages::new(verify));
-        let mut addresses = Addresses::default();
-        for listener in listeners.map {
-            addresses.map.push(running.serve(listener, Arc::clone(&map))?);
-        }
-        for listener in listeners.provisioning {
-            addresses.provisioning.push(running.serve(listener, Arc::clone(&provisioning))?);
-        }
-        for listener in listeners.verify {
-            addresses.verify.push(running.serve(listener, Arc::clone(&verify))?);
-        }
+        let admin = Arc::new(AdminPages::new(&admin_hosts, scope));
+        let requests = ["map", "provisioning", "verify", "admin", "metrics"];
+        let requests = requests.map(|listener| (listener, Arc::<Requests>::default()));
+        let sources = Sources { provisioning, outlets, requests: requests.to_vec() };
+        let metrics = Arc::new(MetricsPages::new(sources));
+        let [of_map, of_registration, of_verify, of_admin, of_metrics] = requests.map(|(_, it)| it);
+        let addresses = Addresses {
+            map: running.serve(listeners.map, &map, &of_map)?,
+            provisioning: running.serve(listeners.provisioning, &registration, &of_registration)?,
+            verify: running.serve(listeners.verify, &verify, &of_verify)?,
+            admin: running.serve(listeners.admin, &admin, &of_admin)?,
+            metrics: running.serve(listeners.metrics, &metrics, &of_metrics)?,
+        };
         running.runtime.spawn(Arc::clone(&publisher).run());
         Ok(Self { addresses, publisher, running: Some(running) })
     }
@@ -220,13 +249,23 @@ impl Drop for Bridge {
 }
 
 impl Running {
-    fn serve<P: Pages>(&mut self, listener: TcpListener, pages: Arc<P>) -> io::Result<SocketAddr> {
+    /// Serves `pages` on all of `listeners`. Says where they listen.
+    fn serve<P: Pages>(
+        &mut self,
+        listeners: Vec<TcpListener>,
+        pages: &Arc<P>,
+        requests: &Arc<Requests>,
+    ) -> io::Result<Vec<SocketAddr>> {
         let _guard = self.runtime.enter();
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        let address = listener.local_addr()?;
-        let serving = listener::serve(listener, pages, self.stop.subscribe());
-        self.listeners.push(self.runtime.spawn(serving));
-        Ok(address)
+        let mut addresses = Vec::new();
+        for listener in listeners {
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            addresses.push(listener.local_addr()?);
+            let (pages, requests) = (Arc::clone(pages), Arc::clone(requests));
+            let serving = listener::serve(listener, pages, requests, self.stop.subscribe());
+            self.listeners.push(self.runtime.spawn(serving));
+        }
+        Ok(addresses)
     }
 
     fn end(self) {

@@ -237,17 +237,20 @@ fn say(text: &[u8]) -> Result<(), ExitError> {
 
 /// The end of the line that says that all listeners are open: `map=… register=… verify=…`.
 fn ready_fields(addresses: &Addresses) -> String {
-    let list = |addresses: &[SocketAddr]| {
-        let texts: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-        if texts.is_empty() { "none".to_owned() } else { texts.join(",") }
-    };
-    let Addresses { map, provisioning, verify } = addresses;
+    let Addresses { map, provisioning, verify, admin, metrics } = addresses;
     let mut fields = format!("map={} register={}", list(map), list(provisioning));
-    // `dev` has no such listener.
-    if !verify.is_empty() {
-        fields.push_str(&format!(" verify={}", list(verify)));
+    // `dev` has no such listeners.
+    for (name, addresses) in [("verify", verify), ("admin", admin), ("metrics", metrics)] {
+        if !addresses.is_empty() {
+            fields.push_str(&format!(" {name}={}", list(addresses)));
+        }
     }
     fields
+}
+
+fn list(addresses: &[SocketAddr]) -> String {
+    let texts: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    if texts.is_empty() { "none".to_owned() } else { texts.join(",") }
 }
 
 fn raise_descriptor_limit() {

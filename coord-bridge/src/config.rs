@@ -9,6 +9,7 @@
 //! flags, variables -^
 //! ```
 
+mod events;
 mod headscale;
 mod keys;
 mod provisioning;
@@ -27,10 +28,13 @@ use crate::addresses::Addresses;
 use crate::publication::embedded::EmbeddedSettings;
 use crate::publication::{DEFAULT_PROBE_INTERVAL, Plan};
 
+use crate::events::EventsConfig;
 pub use derp_relay::config::ConfigError;
 pub use derp_relay::settings::{
     CREDENTIALS_VARIABLE, NoCredentials, ParseSecretFileError, SecretFile,
 };
+
+pub use events::{MAX_WEBHOOKS, WebhookKeys};
 pub use headscale::{HeadscaleConfig, HeadscaleKeys, Reach};
 pub use keys::{Keys, NodeKeys, RegionKeys, VARIABLE_PREFIX};
 pub use provisioning::{DEFAULT_STATE_DIR, ProvisioningKeys, Registration, ReplaceKey};
@@ -48,6 +52,13 @@ pub const DEFAULT_PROVISIONING_LISTEN: SocketAddr =
 /// Where relays ask about nodes unless told otherwise.
 pub const DEFAULT_VERIFY_LISTEN: SocketAddr =
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8_093);
+/// Where administrators are answered unless told otherwise.
+pub const DEFAULT_ADMIN_LISTEN: SocketAddr =
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8_092);
+
+/// Where metrics are scraped unless told otherwise.
+pub const DEFAULT_METRICS_LISTEN: SocketAddr =
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9_092);
 
 /// What the bridge is to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,6 +75,10 @@ pub struct Config {
     pub registration: Registration,
     /// The verify front and the channel to relays.
     pub verify: VerifyConfig,
+    /// Names that the listener of administrators goes by.
+    pub admin_hosts: Vec<String>,
+    /// Where events go.
+    pub events: EventsConfig,
 }
 
 /// A user, and where its password lies.
@@ -123,6 +138,7 @@ impl Config {
         let registration = Registration::new(&keys, &mut faults);
         let plan = plan(&keys, &registration, &mut faults);
         let verify = VerifyConfig::new(&keys, registration.headscale.as_ref(), &mut faults);
+        let events = events::events(&keys, &mut faults);
         let map_login = map_login(keys.map_user, keys.map_password_file, &mut faults);
         let listen = Addresses {
             map: Listen::addresses(keys.map_listen.as_deref(), &[DEFAULT_MAP_LISTEN]),
@@ -131,9 +147,19 @@ impl Config {
                 &[DEFAULT_PROVISIONING_LISTEN],
             ),
             verify: Listen::addresses(keys.verify_listen.as_deref(), &[DEFAULT_VERIFY_LISTEN]),
+            admin: Listen::addresses(keys.admin_listen.as_deref(), &[DEFAULT_ADMIN_LISTEN]),
+            metrics: Listen::addresses(keys.metrics_listen.as_deref(), &[DEFAULT_METRICS_LISTEN]),
         };
-        let config =
-            Self { listen, map_file: keys.map_file, plan, map_login, registration, verify };
+        let config = Self {
+            listen,
+            map_file: keys.map_file,
+            plan,
+            map_login,
+            registration,
+            verify,
+            admin_hosts: keys.admin_hosts.unwrap_or_default(),
+            events,
+        };
         if config.listen.map.is_empty() && config.map_file.is_none() {
             faults.push(
                 "map_listen, map_file: nothing publishes the map; give an address or a file"

@@ -8,16 +8,25 @@
 //! | [`provisioning`] | the listener that installers register machines at |
 //! | [`verify`] | the listener that relays ask about nodes at, and hear of them |
 //! | [`body`], [`request`] | what an answer is made of, and what a request brings |
+//! | [`admin`] | the listener of administrators: who may ask there |
+//! | [`api`] | what is answered there below `/api/v1` |
+//! | [`metrics`] | the listener that Prometheus scrapes |
+//! | [`requests`] | how many were answered |
 //!
-//! Does: answers with bytes that lie ready, but for the events that relays follow. Does not: open listeners (`bridge` does), or speak
-//! TLS: a proxy in front does.
+//! Does: answers with bytes that lie ready, but for the events that relays follow.
+//! Does not: open listeners (`bridge` does), or speak TLS: a proxy in front does.
 
+pub mod admin;
+pub mod api;
 pub mod basic;
 pub mod body;
+mod caller;
 pub mod listener;
 pub mod map;
+pub mod metrics;
 pub mod provisioning;
 pub mod request;
+pub mod requests;
 pub mod verify;
 
 use std::future::Future;

@@ -21,6 +21,8 @@
 //! | [`provisioning`] | registration of machines |
 //! | [`store`] | what the bridge remembers |
 //! | [`headscale`] | what is asked of Headscale |
+//! | [`events`] | what happened, for a file and for webhooks |
+//! | [`metrics`] | what Prometheus scrapes |
 //! | [`http`] | what is answered at which listener |
 //! | [`enroll`] | the other end of registration: a machine that wants into the tailnet |
 //! | [`self_test`] | a region tried as its clients would |
@@ -35,9 +37,11 @@ pub mod bridge;
 pub mod cli;
 pub mod config;
 pub mod enroll;
+pub mod events;
 pub mod headscale;
 pub mod http;
 pub mod map_file;
+pub mod metrics;
 pub mod provisioning;
 pub mod publication;
 pub mod published;

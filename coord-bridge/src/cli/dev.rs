@@ -104,7 +104,7 @@ pub(super) fn run(arguments: &DevArguments) -> Result<(), ExitError> {
     let listeners = Listeners::open(&Addresses {
         map: vec![arguments.map_listen],
         provisioning: vec![arguments.provisioning_listen],
-        verify: Vec::new(),
+        ..Addresses::default()
     })?;
     let relay = start_relay(arguments, &folder)?;
     let map = map(&relay);

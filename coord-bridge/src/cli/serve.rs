@@ -1,5 +1,7 @@
 //! `serve`: publishes the map and registers machines until it is told to stop.
 
+use std::sync::Arc;
+
 use derp::map::DerpMap;
 use derp_relay::cli::{Signal, Signals};
 use derp_relay::logging;
@@ -10,7 +12,10 @@ use super::{
 };
 use crate::bridge::{Bridge, Listeners, Setup};
 use crate::config::{Config, OWN_REGION_IDS};
+use crate::events::webhook::{Pace, SetupError};
+use crate::events::{Leadership, Outlets};
 use crate::http::basic::Login;
+use crate::provisioning::Provisioning;
 use crate::publication::Change;
 
 pub(super) fn run(arguments: &ConfigArguments) -> Result<(), ExitError> {
@@ -34,19 +39,51 @@ pub(super) fn run(arguments: &ConfigArguments) -> Result<(), ExitError> {
     let map_login = config.map_login.as_ref().map(Login::read).transpose()?;
     let plan = config.plan.clone();
     let live = verify.as_ref().map(|verify| verify.relays.live());
-    let setup = Setup { plan, live, map_login, map_file, provisioning, verify };
+    // A receiver that cannot be must not stand in anybody's way either.
+    let outlets = outlets(&config, provisioning.as_ref()).unwrap_or_else(|error| {
+        tracing::error!(%error, "no event is handed over until a restart");
+        None
+    });
+    let setup = Setup {
+        plan,
+        live,
+        map_login,
+        map_file,
+        provisioning,
+        verify,
+        admin_hosts: config.admin_hosts.clone(),
+        outlets: outlets.clone(),
+    };
     let bridge = Bridge::start(listeners, setup)?;
     say(format!("ready {}\n", ready_fields(bridge.addresses())).as_bytes())?;
     tell_systemd();
     loop {
         match signals.next() {
             Signal::Stop => break,
-            Signal::Reload => reload(&bridge, &config, arguments),
+            Signal::Reload => {
+                if let Some(outlets) = &outlets {
+                    outlets.reopen();
+                }
+                reload(&bridge, &config, arguments);
+            }
         }
     }
     bridge.stop();
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Where events go, if they go anywhere.
+fn outlets(
+    config: &Config,
+    provisioning: Option<&Arc<Provisioning>>,
+) -> Result<Option<Arc<Outlets>>, SetupError> {
+    let Some(provisioning) = provisioning else { return Ok(None) };
+    // Several bridges on one store all send: receivers tell repeats by the id. A lease of one of
+    // them is asked here once there is one.
+    let leadership = Leadership::all();
+    let store = provisioning.store();
+    Ok(Outlets::start(&config.events, store, &leadership, Pace::default())?.map(Arc::new))
 }
 
 fn load(
@@ -86,6 +123,8 @@ fn keys_that_wait(old: &Config, new: &Config) -> Vec<&'static str> {
             ("map_file", old.map_file == new.map_file),
             ("map_user, map_password_file", old.map_login == new.map_login),
             ("state_dir", old.plan.state_dir == new.plan.state_dir),
+            ("admin_hosts", old.admin_hosts == new.admin_hosts),
+            ("events_file, webhooks", old.events == new.events),
             ("provisioning, login_server, headscale, store", old.registration == new.registration),
             ("verify, relay_token_file", old.verify == new.verify),
         ])

@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use derp_relay::settings::{self, Listen, Span, one_or_several};
 
+use super::events::{WEBHOOK_KEYS, WebhookKeys};
 use super::provisioning::ProvisioningKeys;
 use super::upstream::{UPSTREAM_KEYS, UpstreamKeys};
 use super::verify::{FURTHER_KEYS, VerifyKeys};
@@ -103,6 +104,36 @@ pub struct Keys {
     /// Whose nodes may use the relays.
     #[command(flatten)]
     pub verify: VerifyKeys,
+    /// Where administrators and their programs are answered; repeatable, or `none`. Not for the
+    /// public. Default `127.0.0.1:8092`.
+    #[arg(long, env = "COORD_BRIDGE_ADMIN_LISTEN", value_name = "IP:PORT", value_delimiter = ',')]
+    #[serde(deserialize_with = "one_or_several")]
+    pub admin_listen: Option<Vec<Listen>>,
+
+    /// Host names that the listener of administrators goes by, beside addresses and `localhost`;
+    /// repeatable. Default none.
+    #[arg(long, env = "COORD_BRIDGE_ADMIN_HOSTS", value_name = "NAME", value_delimiter = ',')]
+    #[serde(deserialize_with = "one_or_several")]
+    pub admin_hosts: Option<Vec<String>>,
+
+    /// Where `/metrics` is answered; repeatable, or `none`. Default `127.0.0.1:9092`.
+    #[arg(
+        long,
+        env = "COORD_BRIDGE_METRICS_LISTEN",
+        value_name = "IP:PORT",
+        value_delimiter = ','
+    )]
+    #[serde(deserialize_with = "one_or_several")]
+    pub metrics_listen: Option<Vec<Listen>>,
+
+    /// File that every event is appended to, as a line of JSON; SIGHUP opens it anew. Default
+    /// none.
+    #[arg(long, env = "COORD_BRIDGE_EVENTS_FILE", value_name = "FILE")]
+    pub events_file: Option<PathBuf>,
+
+    /// Where events are sent to.
+    #[arg(skip)]
+    pub webhooks: Vec<WebhookKeys>,
 
     /// Least severe log lines to print: trace, debug, info, warn or error. Default `info`.
     #[arg(long, env = "COORD_BRIDGE_LOG_LEVEL", value_name = "LEVEL")]
@@ -261,6 +292,11 @@ impl Keys {
             verify_listen: self.verify_listen.or(weaker.verify_listen),
             relay_token_file: self.relay_token_file.or(weaker.relay_token_file),
             verify: self.verify.or(weaker.verify),
+            admin_listen: self.admin_listen.or(weaker.admin_listen),
+            admin_hosts: self.admin_hosts.or(weaker.admin_hosts),
+            metrics_listen: self.metrics_listen.or(weaker.metrics_listen),
+            events_file: self.events_file.or(weaker.events_file),
+            webhooks: if self.webhooks.is_empty() { weaker.webhooks } else { self.webhooks },
             log_level: self.log_level.or(weaker.log_level),
             log_format: self.log_format.or(weaker.log_format),
         }
@@ -281,8 +317,8 @@ impl Keys {
             names.iter().map(String::as_str).filter(|name| of_region(name)).chain(NODE_KEYS);
         let several = single.map(|name| name.replacen("region.", "regions.", 1));
         let several: Vec<String> = several.collect();
-        let others =
-            NODE_KEYS.into_iter().chain(UPSTREAM_KEYS).chain(FURTHER_KEYS).map(str::to_owned);
+        let others = [&NODE_KEYS[..], &UPSTREAM_KEYS, &FURTHER_KEYS, &WEBHOOK_KEYS].concat();
+        let others = others.into_iter().map(str::to_owned);
         names.into_iter().chain(several).chain(others).collect()
     }
 }

@@ -83,8 +83,8 @@ pub struct ProvisioningKeys {
     )]
     pub token_file: Option<PathBuf>,
 
-    /// File of the token that lists machines; made if there is none. Default `admin-token` in
-    /// `state_dir`.
+    /// File of the token that lists machines, and that the listener of administrators asks for;
+    /// made if there is none. Default `admin-token` in `state_dir`.
     #[arg(
         id = "provisioning.admin_token_file",
         long = "provisioning-admin-token-file",

@@ -24,6 +24,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Pages;
+use super::requests::Requests;
 
 /// Time for a request head to arrive, and for an idle connection to ask again.
 pub const HEAD_TIME: Duration = Duration::from_secs(10);
@@ -84,10 +85,11 @@ impl Tenure {
 }
 
 /// Serves `pages` on `listener`, on the current runtime, until `stop` changes; then lets the
-/// requests that are under way end, and returns.
+/// requests that are under way end, and returns. Counts them in `requests`.
 pub(crate) async fn serve<P: Pages>(
     listener: TcpListener,
     pages: Arc<P>,
+    requests: Arc<Requests>,
     mut stop: watch::Receiver<()>,
 ) {
     let mut connections = Connections::default();
@@ -97,8 +99,10 @@ pub(crate) async fn serve<P: Pages>(
                 Ok((stream, peer)) => {
                     connections.make_place();
                     let tenure = Tenure::new();
-                    let pages = Arc::clone(&pages);
-                    let conversation = converse(stream, peer, tenure.clone(), pages, stop.clone());
+                    let (pages, requests) = (Arc::clone(&pages), Arc::clone(&requests));
+                    let stop = stop.clone();
+                    let conversation =
+                        converse(stream, peer, tenure.clone(), pages, requests, stop);
                     connections.add(conversation, tenure);
                 }
                 Err(error) => pause_after(&error).await,
@@ -151,14 +155,19 @@ async fn converse<P: Pages>(
     peer: SocketAddr,
     tenure: Tenure,
     pages: Arc<P>,
+    requests: Arc<Requests>,
     mut stop: watch::Receiver<()>,
 ) {
     let mut term = tenure.0.subscribe();
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
         request.extensions_mut().insert(tenure.clone());
-        let pages = Arc::clone(&pages);
-        async move { Ok::<_, Infallible>(pages.answer(request).await) }
+        let (pages, requests) = (Arc::clone(&pages), Arc::clone(&requests));
+        async move {
+            let answer = pages.answer(request).await;
+            requests.count(answer.status());
+            Ok::<_, Infallible>(answer)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

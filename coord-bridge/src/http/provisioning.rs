@@ -6,7 +6,6 @@
 //! upon which installers try again later.
 
 mod answers;
-mod caller;
 
 use std::sync::Arc;
 
@@ -15,8 +14,8 @@ use hyper::{Request, StatusCode};
 
 use self::answers::{Fault, error, machines, ready, refusal, registered};
 use super::request::{self, BodyFault};
-use super::{Answer, HEALTHY, JSON, Pages, allow, answer};
-use crate::provisioning::{Caller, Provisioning};
+use super::{Answer, HEALTHY, JSON, Pages, allow, answer, caller};
+use crate::provisioning::Provisioning;
 
 /// Most bytes in a request body.
 pub const MAX_BODY_LEN: usize = 4 * 1024;
@@ -54,7 +53,7 @@ impl Pages for ProvisioningPages {
             (Page::Ready | Page::Machines, None) => error(Fault::Unavailable),
             (Page::Ready, Some(provisioning)) => ready(&provisioning.findings().await),
             (Page::Machines, Some(provisioning)) => {
-                let caller = caller_of(&request, provisioning);
+                let caller = caller::of(&request, provisioning);
                 match provisioning.machines(&caller).await {
                     Ok(list) => machines(&list),
                     Err(refused) => refusal(refused, &caller.request_id),
@@ -73,7 +72,7 @@ enum Page {
 }
 
 async fn register(asked: Request<Incoming>, provisioning: Option<&Arc<Provisioning>>) -> Answer {
-    let caller = provisioning.map(|provisioning| caller_of(&asked, provisioning));
+    let caller = provisioning.map(|provisioning| caller::of(&asked, provisioning));
     let body = match request::body(asked.into_body(), MAX_BODY_LEN).await {
         Ok(body) => body,
         Err(BodyFault::TooLong) => return error(Fault::BodyTooLong),
@@ -87,14 +86,6 @@ async fn register(asked: Request<Incoming>, provisioning: Option<&Arc<Provisioni
     match provisioning.register(caller, body.into()).await {
         Ok(machine) => registered(&machine),
         Err(refused) => refusal(refused, &request_id),
-    }
-}
-
-fn caller_of(asked: &Request<Incoming>, provisioning: &Provisioning) -> Caller {
-    Caller {
-        address: caller::address(asked, &provisioning.settings().trusted_proxies),
-        token: request::token(asked.headers()),
-        request_id: provisioning.request_id(),
     }
 }
 

@@ -29,6 +29,7 @@ const HOSTS: [&str; 2] = ["127.0.0.1", "[::1]"];
 fn config_on(host: &str) -> String {
     format!(
         "map_listen = \"{host}:0\"\nverify_listen = \"none\"\n\
+         admin_listen = \"{host}:0\"\nmetrics_listen = \"{host}:0\"\n\
          [provisioning]\nlisten = \"{host}:0\"\n\
          [[region.nodes]]\nhostname = \"derp.example.org\"\n"
     )

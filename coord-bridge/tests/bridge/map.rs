@@ -53,6 +53,10 @@ fn the_map_has_the_same_bytes_wherever_it_is_published() {
                     &any,
                     "--provisioning-listen",
                     &any,
+                    "--admin-listen",
+                    &any,
+                    "--metrics-listen",
+                    &any,
                     "--map-file",
                     file.to_str().unwrap(),
                 ]));

@@ -220,15 +220,17 @@ fn a_taken_port_is_named_with_its_key_and_nothing_is_left_behind() {
         let file = folder.path().join("made").join("derp.yaml");
         let map_file = format!("map_file = {:?}\n", file.to_str().unwrap());
         let any = config_on(host);
-        let [first, second] = [0, 1].map(|skip| {
+        let [map, admin, metrics, registration] = [0, 1, 2, 3].map(|skip| {
             let place = any.match_indices(&format!("{host}:0")).nth(skip).unwrap().0;
             let rest = &any[place + host.len() + 2..];
             format!("{map_file}{}{at}{rest}", &any[..place])
         });
 
         for (config, names) in [
-            (&first, ["map_listen", "--map-listen"]),
-            (&second, ["provisioning.listen", "--provisioning-listen"]),
+            (&map, ["map_listen", "--map-listen"]),
+            (&admin, ["admin_listen", "--admin-listen"]),
+            (&metrics, ["metrics_listen", "--metrics-listen"]),
+            (&registration, ["provisioning.listen", "--provisioning-listen"]),
         ] {
             let line = refusal(folder.path(), config);
             for said in names.iter().chain(&[at.to_string().as_str(), "choose another port"]) {

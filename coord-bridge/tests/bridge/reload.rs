@@ -143,7 +143,9 @@ fn hangup_says_which_changes_take_a_restart() {
     program.signal(Signal::HUP);
     program.wait_for_log("reloaded", 1);
 
-    for key in ["map_listen", "map_file", "provisioning.listen"] {
+    let waiting =
+        ["map_listen", "map_file", "provisioning.listen", "admin_listen", "metrics_listen"];
+    for key in waiting {
         assert!(program.log().contains(&format!("key=\"{key}\"")), "{}", program.log());
     }
     program.stop();

@@ -30,6 +30,7 @@ impl Bridge {
         let config = format!(
             "map_listen = \"127.0.0.1:0\"\n\
              verify_listen = \"127.0.0.1:0\"\n\
+             admin_listen = \"none\"\nmetrics_listen = \"none\"\n\
              login_server = \"{url}\"\n\
              state_dir = \"{at}/state\"\n\
              [headscale]\nurl = \"{url}\"\napi_key_file = \"{at}/api-key\"\n\

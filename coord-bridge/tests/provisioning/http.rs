@@ -33,12 +33,12 @@ impl Running {
 
     pub(crate) fn of(bench: Bench) -> Self {
         let any = ["127.0.0.1:0", "[::1]:0"].map(|text| text.parse().unwrap());
-        let listeners = Listeners::open(&Addresses {
+        let wanted = Addresses {
             map: any[..1].to_vec(),
             provisioning: any.to_vec(),
-            verify: Vec::new(),
-        });
-        let listeners = listeners.unwrap();
+            ..Addresses::default()
+        };
+        let listeners = Listeners::open(&wanted).unwrap();
         let config = "[[region.nodes]]\nhostname = \"derp.example.org\"\n";
         let plan =
             Plan { map: coord_bridge::Config::parse(config).unwrap().plan.map, ..Plan::default() };

@@ -1,23 +1,34 @@
-//! Who asks: the address.
+//! Who asks: address and token.
 //!
 //! Does: believes what a header says of an address only if it comes from a proxy that is trusted.
-//! Does not: read the token; see `http::request`.
+//! Does not: check the token.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use hyper::Request;
 
-use crate::http::listener::Peer;
+use super::listener::Peer;
+use super::request;
 use crate::provisioning::network::Network;
+use crate::provisioning::{Caller, Provisioning};
 
 /// Most proxies in a row that are looked through.
 const MAX_PROXIES: usize = 16;
+
+/// Whoever sends `asked`, which gets an id.
+pub(super) fn of<B>(asked: &Request<B>, provisioning: &Provisioning) -> Caller {
+    Caller {
+        address: address(asked, &provisioning.settings().trusted_proxies),
+        token: request::token(asked.headers()),
+        request_id: provisioning.request_id(),
+    }
+}
 
 /// The address that a request comes from.
 ///
 /// Behind trusted proxies it is the last one in `X-Forwarded-For` that is none of them: what is
 /// before it anybody may have written. Without that header, `X-Real-IP`.
-pub(super) fn address<B>(request: &Request<B>, trusted: &[Network]) -> IpAddr {
+fn address<B>(request: &Request<B>, trusted: &[Network]) -> IpAddr {
     let peer = request.extensions().get::<Peer>();
     let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip().to_canonical());
     let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(address));
