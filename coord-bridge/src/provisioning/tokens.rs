@@ -49,7 +49,7 @@ pub enum TokenError {
     #[error("{0:?} cannot be the name of a token: write letters, digits and hyphens")]
     Name(String),
     /// Another has the name.
-    #[error("there is a token {0:?}; write a name that no other has")]
+    #[error("there is a token {0:?} already; write a name that no other has")]
     Taken(String),
     /// A tag is none.
     #[error("{0:?} is no tag: write tag: and lower-case letters, digits or hyphens, at most 16")]

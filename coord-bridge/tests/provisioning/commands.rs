@@ -74,7 +74,7 @@ async fn what_cannot_be_done_is_said_on_one_line() {
     let bench = Bench::new();
     said(&bench, &["token", "create", "one"]);
     for (arguments, code, words) in [
-        (&["token", "create", "one"][..], 2, "cannot be the name of a token"),
+        (&["token", "create", "one"][..], 2, "there is a token \"one\" already"),
         (&["token", "create", "two", "--tag", "deploy"], 2, "is no tag"),
         (&["token", "create", "two", "--source", "lan"], 2, "not a network"),
         (&["token", "create", "two", "--quota", "0"], 2, "quota"),
