@@ -2,7 +2,7 @@
 //!
 //! Does: reads events behind a position, leaves out what is not wanted, hands the rest over, and
 //! moves the position on when that is done and not before.
-//! Does not: know how they are handed over; that is [`Outlet`].
+//! Does not: know how they are handed over; that is `Outlet`.
 
 use std::future::Future;
 use std::io;

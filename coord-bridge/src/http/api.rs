@@ -8,12 +8,12 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`routes`], [`route`] | every operation once |
+//! | `routes`, `route` | every operation once |
 //! | [`openapi`] | the document of them |
-//! | [`problem`] | what goes wrong, as RFC 9457 has it |
-//! | [`idempotency`] | requests that are sent twice and done once |
-//! | [`page`] | lists, page by page |
-//! | [`tokens`], [`machines`], [`keys`], [`events`], [`state`] | what the operations do |
+//! | `problem` | what goes wrong, as RFC 9457 has it |
+//! | `idempotency` | requests that are sent twice and done once |
+//! | `page` | lists, page by page |
+//! | `tokens`, `machines`, `keys`, `events`, `state` | what the operations do |
 //!
 //! Does: bounds what is sent; asks for the administrator's token before anything is done, and
 //! writes down what was. Does not: have rules of its own for machines, tokens and keys; those are
