@@ -53,6 +53,8 @@ fn the_map_has_the_same_bytes_wherever_it_is_published() {
                     &any,
                     "--provisioning-listen",
                     &any,
+                    "--verify-listen",
+                    "none",
                     "--admin-listen",
                     &any,
                     "--metrics-listen",

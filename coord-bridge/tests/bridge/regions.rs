@@ -57,7 +57,9 @@ fn hangup_takes_regions_and_maps_of_others() {
 fn the_table_region_is_not_needed_beside_others() {
     let folder = TempDir::new().unwrap();
     let config = [
-        "map_listen = \"127.0.0.1:0\"\n[provisioning]\nlisten = \"127.0.0.1:0\"\n".to_owned(),
+        "map_listen = \"127.0.0.1:0\"\nverify_listen = \"none\"\nadmin_listen = \"none\"\n\
+         metrics_listen = \"none\"\n[provisioning]\nlisten = \"127.0.0.1:0\"\n"
+            .to_owned(),
         second("far.example.org"),
         "[[regions]]\nid = 997\ncode = \"later\"\nname = \"Later\"\n".to_owned(),
     ];

@@ -75,7 +75,8 @@ impl Drop for Bridge {
 
 fn write_config(folder: &Path, map_file: &Path, host: &str) {
     let text = format!(
-        "map_listen = \"127.0.0.1:0\"\nmap_file = \"{}\"\n[provisioning]\nlisten = \
+        "map_listen = \"127.0.0.1:0\"\nverify_listen = \"none\"\nadmin_listen = \"none\"\n\
+         metrics_listen = \"none\"\nmap_file = \"{}\"\n[provisioning]\nlisten = \
          \"127.0.0.1:0\"\n[[region.nodes]]\nhostname = \"{host}\"\n",
         map_file.display()
     );
