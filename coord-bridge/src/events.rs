@@ -33,6 +33,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::watch;
 
+pub use crate::lease::Leadership;
 use crate::provisioning::timestamp;
 use crate::store::Store;
 use crate::store::events::Event;
@@ -55,10 +56,6 @@ pub struct EventsConfig {
     /// Folder of the positions.
     pub state_dir: PathBuf,
 }
-
-/// Whether this bridge may do what only one of several on one store should do.
-#[derive(Clone)]
-pub struct Leadership(Arc<dyn Fn() -> bool + Send + Sync>);
 
 /// An event, as it is outside of the store.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -178,38 +175,6 @@ impl Drop for Outlets {
 impl fmt::Debug for Outlets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Outlets").field("channels", &self.channels).finish_non_exhaustive()
-    }
-}
-
-impl Leadership {
-    /// Every bridge leads: there is one only, or all may.
-    #[must_use]
-    pub fn all() -> Self {
-        Self::new(|| true)
-    }
-
-    /// A bridge leads while `may_lead` says so.
-    #[must_use]
-    pub fn new(may_lead: impl Fn() -> bool + Send + Sync + 'static) -> Self {
-        Self(Arc::new(may_lead))
-    }
-
-    /// Whether this bridge may lead now.
-    #[must_use]
-    pub fn may_lead(&self) -> bool {
-        (self.0)()
-    }
-}
-
-impl Default for Leadership {
-    fn default() -> Self {
-        Self::all()
-    }
-}
-
-impl fmt::Debug for Leadership {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Leadership").field(&self.may_lead()).finish()
     }
 }
 

@@ -22,6 +22,7 @@
 //! | [`store`] | what the bridge remembers |
 //! | [`headscale`] | what is asked of Headscale |
 //! | [`events`] | what happened, for a file and for webhooks |
+//! | [`lease`] | which of several bridges leads |
 //! | [`metrics`] | what Prometheus scrapes |
 //! | [`http`] | what is answered at which listener |
 //! | [`enroll`] | the other end of registration: a machine that wants into the tailnet |
@@ -40,6 +41,7 @@ pub mod enroll;
 pub mod events;
 pub mod headscale;
 pub mod http;
+pub mod lease;
 pub mod map_file;
 pub mod metrics;
 pub mod provisioning;

@@ -57,6 +57,7 @@ use std::time::Duration;
 use derp::key::NodePublic;
 
 use crate::headscale::{Call, Failure, FailureKind, Headscale, Secret, UserId};
+use crate::lease::Leadership;
 use crate::relays::Journal;
 use crate::store::events::Event;
 use crate::store::machines::Machine;
@@ -78,6 +79,9 @@ const REPLY_TIME: Duration = Duration::from_secs(9);
 
 /// Time between rounds of reconciliation.
 pub const RECONCILE_TIME: Duration = Duration::from_secs(30);
+
+/// Time between looks whether this bridge has come to lead.
+const LEAD_POLL_TIME: Duration = Duration::from_millis(250);
 
 /// Keys that are in memory, for clients that have missed their answer.
 const MAX_FRESH_KEYS: usize = 4_096;
@@ -129,6 +133,8 @@ pub struct Provisioning {
     findings: Mutex<Vec<String>>,
     /// What relays of this bridge are told by; none in a command, whose events others read.
     journal: OnceLock<Arc<Journal>>,
+    /// Whether this bridge is the one that reconciles; none where there is no other.
+    leadership: OnceLock<Leadership>,
     /// When the last round that did all of its work ended.
     reconciled: Mutex<Option<Duration>>,
 }
@@ -177,6 +183,7 @@ impl Provisioning {
             has_users: AtomicBool::new(false),
             findings: Mutex::new(vec!["Headscale has not been asked yet".to_owned()]),
             journal: OnceLock::new(),
+            leadership: OnceLock::new(),
             reconciled: Mutex::default(),
             settings,
             store,
@@ -192,6 +199,18 @@ impl Provisioning {
         drop(self.journal.set(journal));
     }
 
+    /// Has this bridge reconcile only while it leads; the first call counts.
+    pub fn lead_by(&self, leadership: Leadership) {
+        // A second one has no other store.
+        drop(self.leadership.set(leadership));
+    }
+
+    /// Whether this bridge is the one that reconciles.
+    #[must_use]
+    pub fn may_lead(&self) -> bool {
+        self.leadership.get().is_none_or(Leadership::may_lead)
+    }
+
     /// Imports, then reconciles for ever. Whatever fails is tried again in the next round.
     pub async fn run(self: Arc<Self>) {
         let mut imported = false;
@@ -199,8 +218,15 @@ impl Provisioning {
             if !imported {
                 imported = self.import().await;
             }
+            let led = self.may_lead();
             self.reconcile().await;
-            tokio::time::sleep(RECONCILE_TIME).await;
+            // Whoever has come to lead does not wait for its turn.
+            let comes_to_lead = async {
+                while led || !self.may_lead() {
+                    tokio::time::sleep(LEAD_POLL_TIME).await;
+                }
+            };
+            drop(tokio::time::timeout(RECONCILE_TIME, comes_to_lead).await);
         }
     }
 
@@ -244,10 +270,11 @@ impl Provisioning {
         &self.audit.counters
     }
 
-    /// Time since machines and keys were last compared with Headscale; `None` before the first.
+    /// Time since machines and keys were last compared with Headscale; `None` before the first,
+    /// and where another bridge does so.
     #[must_use]
     pub fn reconcile_age(&self) -> Option<Duration> {
-        let last = *self.held(&self.reconciled);
+        let last = self.held(&self.reconciled).filter(|_| self.may_lead());
         last.map(|last| self.clock.elapsed().saturating_sub(last))
     }
 

@@ -9,7 +9,7 @@
 //! | [`location`] | where the store is |
 //! | [`schema`] | tables, and how an older store becomes a newer one |
 //! | [`session`] | SQL that both databases take |
-//! | [`tokens`], [`machines`], [`keys`], [`installations`], [`events`], [`relay_events`] | the rows, one module per table |
+//! | [`tokens`], [`machines`], [`keys`], [`installations`], [`events`], [`relay_events`], [`leases`] | the rows, one module per table |
 //! | [`backup`] | a copy of a store in use |
 //!
 //! Does: runs each piece of work as one transaction that is on the disk before it is answered;
@@ -21,6 +21,7 @@ pub mod backup;
 pub mod events;
 pub mod installations;
 pub mod keys;
+pub mod leases;
 pub mod location;
 pub mod machines;
 mod postgres;

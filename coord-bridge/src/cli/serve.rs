@@ -8,13 +8,14 @@ use derp_relay::logging;
 
 use super::{
     ConfigArguments, ExitError, raise_descriptor_limit, ready_fields, registration, relays, say,
-    tell_systemd,
+    store, tell_systemd,
 };
 use crate::bridge::{Bridge, Listeners, Setup};
 use crate::config::{Config, OWN_REGION_IDS};
+use crate::events::Outlets;
 use crate::events::webhook::{Pace, SetupError};
-use crate::events::{Leadership, Outlets};
 use crate::http::basic::Login;
+use crate::lease::{self, Leadership, Lease};
 use crate::provisioning::Provisioning;
 use crate::publication::Change;
 
@@ -35,12 +36,20 @@ pub(super) fn run(arguments: &ConfigArguments) -> Result<(), ExitError> {
         tracing::error!(%error, "no relay is told who may enter; the map is published");
         None
     });
+    let lease = lead(&config).map_err(|error| {
+        tracing::error!(%error, "this bridge does not lead until a restart");
+    });
+    // Without a lease nobody leads: another bridge may.
+    let leadership = lease.as_ref().map_or_else(|()| Leadership::new(|| false), Lease::leadership);
+    if let Some(provisioning) = &provisioning {
+        provisioning.lead_by(leadership.clone());
+    }
     let map_file = config.map_file.clone();
     let map_login = config.map_login.as_ref().map(Login::read).transpose()?;
     let plan = config.plan.clone();
     let live = verify.as_ref().map(|verify| verify.relays.live());
     // A receiver that cannot be must not stand in anybody's way either.
-    let outlets = outlets(&config, provisioning.as_ref()).unwrap_or_else(|error| {
+    let outlets = outlets(&config, provisioning.as_ref(), &leadership).unwrap_or_else(|error| {
         tracing::error!(%error, "no event is handed over until a restart");
         None
     });
@@ -69,21 +78,28 @@ pub(super) fn run(arguments: &ConfigArguments) -> Result<(), ExitError> {
         }
     }
     bridge.stop();
+    drop(outlets);
+    // Only now: what was begun as leader has ended.
+    drop(lease);
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What this bridge leads by, with a connection of its own: a crowd that registers must not cost
+/// it the lead.
+fn lead(config: &Config) -> Result<Lease, ExitError> {
+    Ok(Lease::strive(store::open(&config.registration)?, lease::Pace::default())?)
 }
 
 /// Where events go, if they go anywhere.
 fn outlets(
     config: &Config,
     provisioning: Option<&Arc<Provisioning>>,
+    leadership: &Leadership,
 ) -> Result<Option<Arc<Outlets>>, SetupError> {
     let Some(provisioning) = provisioning else { return Ok(None) };
-    // Several bridges on one store all send: receivers tell repeats by the id. A lease of one of
-    // them is asked here once there is one.
-    let leadership = Leadership::all();
     let store = provisioning.store();
-    Ok(Outlets::start(&config.events, store, &leadership, Pace::default())?.map(Arc::new))
+    Ok(Outlets::start(&config.events, store, leadership, Pace::default())?.map(Arc::new))
 }
 
 fn load(

@@ -123,7 +123,11 @@ impl Feed {
         let wanted: Vec<Event> =
             found.iter().filter(|event| is_wanted(event, &self.filter)).cloned().collect();
         for events in wanted.chunks(O::AT_ONCE) {
-            outlet.deliver(events).await;
+            // What is under way is left to whoever leads now: it begins some time before.
+            tokio::select! {
+                () = outlet.deliver(events) => {}
+                () = self.leadership.lost() => return Ok(false),
+            }
             if let Some(last) = events.last() {
                 self.move_to(&last.id).await?;
             }

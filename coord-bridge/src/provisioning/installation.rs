@@ -4,9 +4,10 @@
 //! Does not: follow that node any further; it is not this bridge's.
 
 use super::Provisioning;
+use super::reconcile::RoundError;
 use crate::headscale::Node;
+use crate::store::events;
 use crate::store::installations::{self, Installation, Installed};
-use crate::store::{StoreError, events};
 
 impl Provisioning {
     /// Looks for the nodes of installations that wait for them.
@@ -14,7 +15,7 @@ impl Provisioning {
         &self,
         waiting: &[Installation],
         nodes: &[Node],
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), RoundError> {
         let now_ms = self.now_ms();
         let mut found = Vec::new();
         for installation in waiting {
@@ -39,14 +40,13 @@ impl Provisioning {
         if found.is_empty() {
             return Ok(());
         }
-        self.store
-            .write(move |session| {
-                for (key_id, installed, event) in &found {
-                    installations::finish(session, key_id, installed)?;
-                    events::insert(session, event)?;
-                }
-                Ok(())
-            })
-            .await
+        self.write_as_leader(move |session| {
+            for (key_id, installed, event) in &found {
+                installations::finish(session, key_id, installed)?;
+                events::insert(session, event)?;
+            }
+            Ok(())
+        })
+        .await
     }
 }

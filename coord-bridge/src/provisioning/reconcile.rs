@@ -4,6 +4,8 @@
 //! was lost, and ends them and those that nobody wants any more; removes what is over for long.
 //! A round asks for the nodes once, for the keys of an owner once and only if one is missing, and
 //! ends at most [`MAX_ENDED`] keys.
+//! A bridge that does not lead only asks whether Headscale is well; one that has lost the lead in
+//! the middle of a round changes nothing in the store any more.
 //! Does not: take anything for gone because Headscale does not answer.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,11 +17,11 @@ use super::administration::AdministrationError;
 use super::clock::{millis, span};
 use super::registration::is_in_flight;
 use crate::headscale::{Failure, KeyId, KeyRecord, Node, UserId};
-use crate::store::StoreError;
 use crate::store::events::{self, Event};
 use crate::store::installations;
 use crate::store::keys::{self, Key, KeyState};
 use crate::store::machines::{self, Machine, State};
+use crate::store::{Session, StoreError};
 
 /// Most keys that a round ends. Each is a call that costs Headscale some 80 ms.
 pub const MAX_ENDED: usize = 32;
@@ -29,13 +31,15 @@ const EVENT_TTL: Duration = Duration::from_secs(90 * 86_400);
 
 /// Rounds fail for one of two reasons.
 #[derive(Debug, thiserror::Error)]
-enum RoundError {
+pub(super) enum RoundError {
     #[error(transparent)]
     Headscale(#[from] Failure),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("a stale machine stays: {0}")]
     Stale(#[from] AdministrationError),
+    #[error("another bridge leads now")]
+    Superseded,
 }
 
 impl Provisioning {
@@ -45,15 +49,18 @@ impl Provisioning {
         if let Err(failure) = self.call(self.headscale.check()).await {
             tracing::warn!(%failure, "Headscale is not well");
             findings.push(failure.kind.to_string());
-        } else if let Err(error) = self.round().await {
+        } else if self.may_lead()
+            && let Err(error) = self.round().await
+        {
             tracing::warn!(%error, "machines and keys could not be compared with Headscale");
-            findings.push(match error {
-                RoundError::Headscale(failure) => failure.kind.to_string(),
-                RoundError::Store(_) => "the store does not work".to_owned(),
-                RoundError::Stale(_) => "a stale machine cannot be deleted".to_owned(),
+            findings.extend(match error {
+                RoundError::Headscale(failure) => Some(failure.kind.to_string()),
+                RoundError::Store(_) => Some("the store does not work".to_owned()),
+                RoundError::Stale(_) => Some("a stale machine cannot be deleted".to_owned()),
+                RoundError::Superseded => None,
             });
         }
-        if findings.is_empty() {
+        if findings.is_empty() && self.may_lead() {
             *self.held(&self.reconciled) = Some(self.clock.elapsed());
         }
         *self.held(&self.findings) = findings;
@@ -68,15 +75,29 @@ impl Provisioning {
         let now_ms = self.now_ms();
         let over_ms = now_ms.saturating_sub(span(self.settings.record_ttl));
         let events_ms = now_ms.saturating_sub(span(EVENT_TTL));
-        self.store
-            .write(move |session| {
-                machines::prune(session, over_ms)?;
-                keys::prune(session, over_ms)?;
-                installations::prune(session)?;
-                events::prune(session, events_ms)
-            })
-            .await?;
+        self.write_as_leader(move |session| {
+            machines::prune(session, over_ms)?;
+            keys::prune(session, over_ms)?;
+            installations::prune(session)?;
+            events::prune(session, events_ms)
+        })
+        .await?;
         Ok(())
+    }
+
+    /// Runs `work` as a transaction that finds in the store that this bridge leads.
+    pub(super) async fn write_as_leader<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut dyn Session) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, RoundError> {
+        let leadership = self.leadership.get().cloned().unwrap_or_default();
+        let done = self.store.write(move |session| {
+            if !leadership.may_lead() || !leadership.is_confirmed(session)? {
+                return Ok(None);
+            }
+            work(session).map(Some)
+        });
+        done.await?.ok_or(RoundError::Superseded)
     }
 
     /// Makes the users that there have to be, once.
@@ -128,13 +149,12 @@ impl Provisioning {
                     continue;
                 }
                 let event = self.event("key", state.as_str(), key.machine.clone());
-                self.store
-                    .write(move |session| {
-                        let number = found.map(|number| number.0);
-                        keys::settle(session, &key.id, state, number.as_deref())?;
-                        events::insert(session, &Event { key_id: number, ..event })
-                    })
-                    .await?;
+                self.write_as_leader(move |session| {
+                    let number = found.map(|number| number.0);
+                    keys::settle(session, &key.id, state, number.as_deref())?;
+                    events::insert(session, &Event { key_id: number, ..event })
+                })
+                .await?;
             }
         }
         Ok(())
@@ -204,20 +224,19 @@ impl Provisioning {
             rows.push((before, machine, used, event));
         }
         let used: Vec<String> = rows.iter().filter_map(|(_, _, used, _)| used.clone()).collect();
-        self.store
-            .write(move |session| {
-                for (before, machine, used, event) in &rows {
-                    if let Some(row) = used {
-                        keys::settle(session, row, KeyState::Used, None)?;
-                    }
-                    let is_written = machines::update(session, machine, *before)?;
-                    if is_written && *before != machine.state {
-                        events::insert(session, event)?;
-                    }
+        self.write_as_leader(move |session| {
+            for (before, machine, used, event) in &rows {
+                if let Some(row) = used {
+                    keys::settle(session, row, KeyState::Used, None)?;
                 }
-                Ok(())
-            })
-            .await?;
+                let is_written = machines::update(session, machine, *before)?;
+                if is_written && *before != machine.state {
+                    events::insert(session, event)?;
+                }
+            }
+            Ok(())
+        })
+        .await?;
         let mut fresh = self.held(&self.fresh_keys);
         for row in used {
             fresh.remove(&row);
@@ -228,24 +247,22 @@ impl Provisioning {
     /// Ends keys whose machine does not wait for them any more.
     async fn end_unwanted_keys(&self) -> Result<(), RoundError> {
         let now_ms = self.now_ms();
-        let unwanted = self
-            .store
-            .write(move |session| {
-                let mut unwanted = Vec::new();
-                for key in keys::in_states(session, &[KeyState::Issued])? {
-                    if key.expires_ms <= now_ms {
-                        keys::settle(session, &key.id, KeyState::Expired, None)?;
-                        continue;
-                    }
-                    let Some(machine) = &key.machine else { continue };
-                    let machine = machines::by_id(session, machine)?;
-                    if machine.is_none_or(|machine| machine.state != State::Pending) {
-                        unwanted.push(key);
-                    }
+        let unwanted = self.write_as_leader(move |session| {
+            let mut unwanted = Vec::new();
+            for key in keys::in_states(session, &[KeyState::Issued])? {
+                if key.expires_ms <= now_ms {
+                    keys::settle(session, &key.id, KeyState::Expired, None)?;
+                    continue;
                 }
-                Ok(unwanted)
-            })
-            .await?;
+                let Some(machine) = &key.machine else { continue };
+                let machine = machines::by_id(session, machine)?;
+                if machine.is_none_or(|machine| machine.state != State::Pending) {
+                    unwanted.push(key);
+                }
+            }
+            Ok(unwanted)
+        });
+        let unwanted = unwanted.await?;
         for key in unwanted.iter().take(MAX_ENDED) {
             if self.end_key(key).await.is_err() {
                 // The log has it; Headscale is not asked again in this round.

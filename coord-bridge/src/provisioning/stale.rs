@@ -4,8 +4,8 @@
 //! Does not: touch nodes that no machine of ours is behind.
 
 use super::Provisioning;
-use super::administration::AdministrationError;
 use super::clock::span;
+use super::reconcile::RoundError;
 use crate::store::machines::{self, Machine, State};
 
 /// Most machines that a round deletes. Each takes some calls of Headscale.
@@ -13,7 +13,7 @@ pub const MAX_DELETED: usize = 16;
 
 impl Provisioning {
     /// Deletes machines that have not been connected for `delete_stale_after`.
-    pub(super) async fn delete_stale(&self) -> Result<(), AdministrationError> {
+    pub(super) async fn delete_stale(&self) -> Result<(), RoundError> {
         let Some(after) = self.settings.delete_stale_after else { return Ok(()) };
         let before_ms = self.now_ms().saturating_sub(span(after));
         let is_over = |machine: &Machine| {
@@ -22,6 +22,8 @@ impl Provisioning {
         };
         let live = self.store.read(machines::live).await?;
         for machine in live.into_iter().filter(is_over).take(MAX_DELETED) {
+            // Whoever was stopped since it looked finds another leader here, and not a node to delete.
+            self.write_as_leader(|_| Ok(())).await?;
             self.delete_machine(&machine.id).await?;
             tracing::info!(machine = machine.id, hostname = machine.hostname, "stale, and deleted");
         }

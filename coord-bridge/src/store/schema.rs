@@ -19,7 +19,7 @@ pub struct Migration {
 }
 
 /// All steps of this release. Released ones never change.
-pub const MIGRATIONS: &[Migration] = &[REGISTRATION, INSTALLATIONS, RELAYS];
+pub const MIGRATIONS: &[Migration] = &[REGISTRATION, INSTALLATIONS, RELAYS, BRIDGES];
 
 /// Tokens, machines, keys and the audit.
 const REGISTRATION: Migration = Migration {
@@ -112,6 +112,15 @@ const RELAYS: Migration = Migration {
             at_ms BIGINT NOT NULL)",
         "CREATE INDEX relay_events_node ON relay_events (node_key)",
     ],
+};
+
+/// What several bridges know together.
+const BRIDGES: Migration = Migration {
+    usable_from: 1,
+    statements: &["CREATE TABLE leases (
+        name TEXT PRIMARY KEY,
+        holder TEXT NOT NULL,
+        turn BIGINT NOT NULL)"],
 };
 
 /// Brings the store to the last of `migrations`, or finds that it is newer and can be used.

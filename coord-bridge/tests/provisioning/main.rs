@@ -14,6 +14,7 @@ mod enroll_answers;
 mod headscale;
 mod http;
 mod iso;
+mod lease;
 mod legacy;
 mod limits;
 mod postgres_server;
