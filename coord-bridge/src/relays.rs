@@ -11,6 +11,7 @@
 //! | `registry` | relays that are there |
 //! | `journal` | numbered events, over the store |
 //! | `stream` | the events of one relay |
+//! | `shared` | relays of other bridges, over the store |
 //! | [`limits`] | how long, how often, how many |
 //!
 //! Does: knows relays by their own word and for as long as they keep giving it; gets each event to
@@ -22,6 +23,7 @@
 mod journal;
 pub mod limits;
 mod registry;
+mod shared;
 mod stream;
 
 use std::path::{Path, PathBuf};
@@ -35,6 +37,7 @@ use tokio::time::sleep;
 use crate::headscale::Secret;
 use crate::provisioning::clock::{Clock, millis};
 use crate::provisioning::token_file::{self, TokenFileError, TokenHash};
+use crate::store::Store;
 use crate::verify::Rosters;
 
 pub use journal::Journal;
@@ -61,6 +64,8 @@ pub struct LiveNode {
 pub struct Relays {
     token_file: PathBuf,
     registry: Registry,
+    /// Where other bridges find them, and this one after a restart.
+    store: Option<Store>,
     journal: Arc<Journal>,
     rosters: Arc<Rosters>,
     clock: Arc<dyn Clock>,
@@ -78,15 +83,17 @@ pub enum AuthenticationError {
 }
 
 impl Relays {
-    /// No relays yet. What they show is compared with `token_file`.
+    /// No relays yet. What they show is compared with `token_file`; they are remembered in `store`.
     #[must_use]
     pub fn new(
         token_file: PathBuf,
+        store: Option<Store>,
         journal: Arc<Journal>,
         rosters: Arc<Rosters>,
         clock: Arc<dyn Clock>,
     ) -> Arc<Self> {
-        Arc::new(Self { token_file, registry: Registry::default(), journal, rosters, clock })
+        let registry = Registry::default();
+        Arc::new(Self { token_file, registry, store, journal, rosters, clock })
     }
 
     /// Makes the token if there is none.
@@ -107,6 +114,7 @@ impl Relays {
     /// Begins to hear of events and to miss relays, on the current runtime, until that ends.
     pub fn watch(self: &Arc<Self>) {
         tokio::spawn(Arc::clone(&self.journal).run());
+        tokio::spawn(Arc::clone(self).share());
         let this = Arc::clone(self);
         tokio::spawn(async move {
             loop {
@@ -181,7 +189,8 @@ impl Relays {
     }
 
     /// Takes a heartbeat. Says whether the relay is known.
-    pub(crate) fn beat(&self, id: &str) -> bool {
+    pub(crate) async fn beat(&self, id: &str) -> bool {
+        self.look_for(id).await;
         self.registry.beat(id, self.clock.elapsed(), millis(self.clock.now()))
     }
 }

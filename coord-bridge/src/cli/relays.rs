@@ -28,11 +28,12 @@ pub(super) fn start(config: &Config) -> Result<Option<Verify>, ExitError> {
     let settings = verify.settings;
     let rosters = Rosters::new(sources.len(), settings.refuse_expired, settings.max_age);
     let rosters = Arc::new(rosters);
-    // Without a Headscale no node goes, and there is nothing to remember.
-    let store = if sources.is_empty() { None } else { Some(store::open(&config.registration)?) };
-    let journal = Journal::new(store, Arc::clone(&rosters), Arc::clone(&clock));
+    let store = Some(store::open(&config.registration)?);
+    // Without a Headscale no node goes, and there is nothing to tell.
+    let told = store.clone().filter(|_| !sources.is_empty());
+    let journal = Journal::new(told, Arc::clone(&rosters), Arc::clone(&clock));
     let front = Front::new(sources, Arc::clone(&rosters), Arc::clone(&journal), Arc::clone(&clock));
-    let relays = Relays::new(verify.relay_token_file.clone(), journal, rosters, clock);
+    let relays = Relays::new(verify.relay_token_file.clone(), store, journal, rosters, clock);
     if let Err(error) = relays.ensure_token() {
         tracing::error!(%error, "no relay can register until there is a token");
     }

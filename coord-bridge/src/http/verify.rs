@@ -140,7 +140,7 @@ async fn heartbeat(asked: Request<Incoming>, relays: &Arc<Relays>) -> Answer {
         Err(fault) => return error(fault),
     };
     match Heartbeat::parse(&body) {
-        Ok(said) if relays.beat(&said.id) => answer(StatusCode::OK, JSON, "{}"),
+        Ok(said) if relays.beat(&said.id).await => answer(StatusCode::OK, JSON, "{}"),
         Ok(_) => error(Fault::UnknownRelay),
         Err(fault) => error(Fault::Malformed(fault.to_string())),
     }
@@ -163,7 +163,7 @@ async fn events(asked: &Request<Incoming>, relays: &Arc<Relays>) -> Answer {
     let (Some(id), Some(after)) = (id, after) else {
         return error(Fault::Malformed("not ?relay=ID&after=NUMBER".to_owned()));
     };
-    let Some((stream, lines)) = Stream::open(relays, id, after, token) else {
+    let Some((stream, lines)) = Stream::open(relays, id, after, token).await else {
         return error(Fault::UnknownRelay);
     };
     // One stream a relay, and relays are bounded.

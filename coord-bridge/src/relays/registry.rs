@@ -15,7 +15,9 @@ use tokio::sync::watch;
 
 use super::LiveNode;
 use super::limits::{LISTED_TIME, LIVE_TIME, MAX_NAME_LEN, MAX_RELAYS, MAX_TEXT_LEN};
+use crate::provisioning::clock::span;
 use crate::provisioning::id;
+use crate::store::relays::KnownRelay;
 
 /// What is known of a relay.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,6 +68,10 @@ struct Entry {
     id: String,
     version: String,
     node: LiveNode,
+    /// What it said of itself, for other bridges.
+    said: String,
+    /// It was heard of here, and the store does not know yet.
+    is_unsaved: bool,
     since_ms: i64,
     heard: Duration,
     heard_ms: i64,
@@ -92,6 +98,7 @@ impl Registry {
         now: Duration,
         now_ms: i64,
     ) -> Result<String, RegistrationFault> {
+        let words = said.to_json();
         let Registration { version, key, map } = said;
         let node = judge(&version, map)?;
         let mut relays = self.relays();
@@ -112,26 +119,11 @@ impl Registry {
         let place = (node.region_id, node.node.name.clone());
         let entry = relays.entry(key).or_insert_with(|| {
             tracing::info!(region = place.0, node = place.1, version, "a relay has registered");
-            Entry {
-                id: String::new(),
-                version: String::new(),
-                node: node.clone(),
-                since_ms: now_ms,
-                heard: now,
-                heard_ms: now_ms,
-                is_live: true,
-                stream: watch::Sender::new(0),
-                has_stream: false,
-                is_checked: false,
-                last_event: None,
-            }
+            Entry::new(node.clone(), now_ms)
         });
-        // What it was told under another id it was told by somebody else's stream.
-        entry.stream.send_modify(|stream| *stream += 1);
-        entry.id.clone_from(&id);
-        entry.version = version;
-        entry.node = node;
+        entry.enter(id.clone(), version, node, words);
         (entry.heard, entry.heard_ms, entry.is_live) = (now, now_ms, true);
+        entry.is_unsaved = true;
         self.publish(&relays);
         Ok(id)
     }
@@ -140,11 +132,70 @@ impl Registry {
     pub(super) fn beat(&self, id: &str, now: Duration, now_ms: i64) -> bool {
         let mut relays = self.relays();
         let Some(entry) = relays.values_mut().find(|entry| entry.id == id) else { return false };
-        (entry.heard, entry.heard_ms) = (now, now_ms);
+        (entry.heard, entry.heard_ms, entry.is_unsaved) = (now, now_ms, true);
         if !std::mem::replace(&mut entry.is_live, true) {
             self.publish(&relays);
         }
         true
+    }
+
+    /// Whether there is a relay of this id.
+    pub(super) fn has(&self, id: &str) -> bool {
+        self.relays().values().any(|entry| entry.id == id)
+    }
+
+    /// Relays that the store does not know yet to have been heard of; they count as saved.
+    pub(super) fn take_unsaved(&self, now: Duration) -> Vec<KnownRelay> {
+        let mut relays = self.relays();
+        let unsaved = relays.iter_mut().filter(|(_, entry)| entry.is_unsaved);
+        unsaved
+            .map(|(key, entry)| {
+                entry.is_unsaved = false;
+                KnownRelay {
+                    key: key.to_string(),
+                    id: entry.id.clone(),
+                    name: entry.node.node.name.clone(),
+                    said: entry.said.clone(),
+                    since_ms: entry.since_ms,
+                    silence: now.saturating_sub(entry.heard),
+                }
+            })
+            .collect()
+    }
+
+    /// They were not saved after all.
+    pub(super) fn keep_unsaved(&self, ids: &[String]) {
+        for entry in self.relays().values_mut().filter(|entry| ids.contains(&entry.id)) {
+            entry.is_unsaved = true;
+        }
+    }
+
+    /// Takes over what other bridges have heard since this one has. Rows are judged as relays are.
+    pub(super) fn merge(&self, known: &[KnownRelay], now: Duration, now_ms: i64) {
+        let mut relays = self.relays();
+        for row in known {
+            let Ok(said) = Registration::parse(row.said.as_bytes()) else { continue };
+            let Registration { version, key, map } = said;
+            let Ok(node) = judge(&version, map) else { continue };
+            let heard_here = relays.get(&key).map(|entry| now.saturating_sub(entry.heard));
+            if heard_here.is_some_and(|silence| silence <= row.silence)
+                || heard_here.is_none() && relays.len() >= MAX_RELAYS
+                || row.silence >= LISTED_TIME
+            {
+                continue;
+            }
+            let entry = relays.entry(key).or_insert_with(|| {
+                tracing::info!(node = node.node.name, "a relay is known from the store");
+                Entry::new(node.clone(), row.since_ms)
+            });
+            if entry.id != row.id {
+                entry.enter(row.id.clone(), version, node, row.said.clone());
+            }
+            entry.heard = now.saturating_sub(row.silence);
+            entry.heard_ms = now_ms.saturating_sub(span(row.silence));
+            entry.is_live = row.silence < LIVE_TIME;
+        }
+        self.publish(&relays);
     }
 
     /// Misses relays that were not heard of for long.
@@ -236,6 +287,33 @@ impl Registry {
     /// What is in the mutex. Nothing here is left half changed by a panic.
     fn relays(&self) -> MutexGuard<'_, BTreeMap<NodePublic, Entry>> {
         self.relays.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    fn new(node: LiveNode, since_ms: i64) -> Self {
+        Self {
+            id: String::new(),
+            version: String::new(),
+            node,
+            said: String::new(),
+            is_unsaved: false,
+            since_ms,
+            heard: Duration::ZERO,
+            heard_ms: since_ms,
+            is_live: false,
+            stream: watch::Sender::new(0),
+            has_stream: false,
+            is_checked: false,
+            last_event: None,
+        }
+    }
+
+    /// The relay has registered, here or elsewhere.
+    fn enter(&mut self, id: String, version: String, node: LiveNode, said: String) {
+        // What it was told under another id it was told by somebody else's stream.
+        self.stream.send_modify(|stream| *stream += 1);
+        (self.id, self.version, self.node, self.said) = (id, version, node, said);
     }
 }
 

@@ -45,12 +45,13 @@ enum End {
 impl Stream {
     /// Opens the stream of relay `id` behind event `after`; `None` if there is no such relay. What
     /// it says comes out of the receiver once [`Stream::run`] runs.
-    pub(crate) fn open(
+    pub(crate) async fn open(
         relays: &Arc<Relays>,
         id: &str,
         after: u64,
         token: TokenHash,
     ) -> Option<(Self, mpsc::Receiver<Bytes>)> {
+        relays.look_for(id).await;
         let opened = relays.registry.open(id)?;
         let (lines, receiver) = mpsc::channel(LINES);
         let owes_check = !opened.is_checked;

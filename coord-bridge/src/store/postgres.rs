@@ -95,6 +95,11 @@ impl Session for Postgres {
         rows.iter().map(row).collect()
     }
 
+    fn now_ms(&mut self) -> Result<i64, StoreError> {
+        let sql = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)";
+        self.query(sql, &[])?.first().map_or(Ok(0), |row| row.number(0))
+    }
+
     fn has_table(&mut self, name: &str) -> Result<bool, StoreError> {
         let rows = self.query(
             "SELECT tablename::text FROM pg_tables \

@@ -117,10 +117,19 @@ const RELAYS: Migration = Migration {
 /// What several bridges know together.
 const BRIDGES: Migration = Migration {
     usable_from: 1,
-    statements: &["CREATE TABLE leases (
-        name TEXT PRIMARY KEY,
-        holder TEXT NOT NULL,
-        turn BIGINT NOT NULL)"],
+    statements: &[
+        "CREATE TABLE leases (
+            name TEXT PRIMARY KEY,
+            holder TEXT NOT NULL,
+            turn BIGINT NOT NULL)",
+        "CREATE TABLE relays (
+            key TEXT PRIMARY KEY,
+            id TEXT NOT NULL,
+            name TEXT NOT NULL,
+            said TEXT NOT NULL,
+            since_ms BIGINT NOT NULL,
+            heard_ms BIGINT NOT NULL)",
+    ],
 };
 
 /// Brings the store to the last of `migrations`, or finds that it is newer and can be used.

@@ -38,6 +38,13 @@ pub trait Session {
     /// As [`Session::execute`].
     fn query(&mut self, sql: &str, values: &[Value]) -> Result<Vec<Row>, StoreError>;
 
+    /// Now by the clock of the database, in ms since 1970.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::execute`].
+    fn now_ms(&mut self) -> Result<i64, StoreError>;
+
     /// Whether there is a table of this name.
     ///
     /// # Errors

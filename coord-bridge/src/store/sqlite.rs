@@ -7,13 +7,14 @@ use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, OpenFlags, params_from_iter};
 
 use super::session::{Row, Session, Value};
 use super::{Mode, StoreError};
+use crate::provisioning::clock::millis;
 
 /// Mode of the file: it has hashes of tokens, and who registered from where.
 const FILE_MODE: u32 = 0o600;
@@ -116,6 +117,11 @@ impl Session for Sqlite {
             })
             .map_err(|error| of_sqlite(&error))?;
         rows.map(|row| row.map(Row)).collect::<rusqlite::Result<_>>().map_err(|e| of_sqlite(&e))
+    }
+
+    fn now_ms(&mut self) -> Result<i64, StoreError> {
+        // The database runs here, and has the clock of this host.
+        Ok(millis(SystemTime::now()))
     }
 
     fn has_table(&mut self, name: &str) -> Result<bool, StoreError> {
