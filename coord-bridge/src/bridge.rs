@@ -181,11 +181,18 @@ impl Bridge {
         };
         let map = Arc::new(MapPages::new(published, map_file, map_login));
         let registration = Arc::new(ProvisioningPages::new(provisioning.clone()));
+        let to_verify = verify.clone();
         let verify = Arc::new(VerifyPages::new(verify));
         let admin = Arc::new(AdminPages::new(&admin_hosts, scope));
         let requests = ["map", "provisioning", "verify", "admin", "metrics"];
         let requests = requests.map(|listener| (listener, Arc::<Requests>::default()));
-        let sources = Sources { provisioning, outlets, requests: requests.to_vec() };
+        let sources = Sources {
+            provisioning,
+            publisher: Some(Arc::clone(&publisher)),
+            verify: to_verify,
+            outlets,
+            requests: requests.to_vec(),
+        };
         let metrics = Arc::new(MetricsPages::new(sources));
         let [of_map, of_registration, of_verify, of_admin, of_metrics] = requests.map(|(_, it)| it);
         let addresses = Addresses {

@@ -1,6 +1,6 @@
 //! Everything the bridge counts, as Prometheus wants it.
 //!
-//! Does: gathers what requests, Headscale, store and outlets have counted, at the moment of a
+//! Does: gathers what requests, publication, relays, Headscale, store and outlets have counted, at the moment of a
 //! scrape; asks the store for what it holds, for a bounded time.
 //! Does not: ask Headscale anything.
 //!
@@ -8,6 +8,7 @@
 
 mod table;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +19,11 @@ use crate::events::Outlets;
 use crate::headscale::BreakerState;
 use crate::http::requests::Requests;
 use crate::provisioning::Provisioning;
+use crate::publication::Publisher;
+use crate::publication::status::Status;
+use crate::relays::RelaySnapshot;
 use crate::store::{StoreError, events, keys, machines};
+use crate::verify::Verify;
 
 pub use table::METRICS;
 
@@ -31,6 +36,10 @@ const STORE_TIME: Duration = Duration::from_secs(3);
 pub struct Sources {
     /// Registration, where there is any.
     pub provisioning: Option<Arc<Provisioning>>,
+    /// What keeps the map, where there is one.
+    pub publisher: Option<Arc<Publisher>>,
+    /// What relays ask and say, where they do.
+    pub verify: Option<Verify>,
     /// Outlets of events, where there are any.
     pub outlets: Option<Arc<Outlets>>,
     /// By listener: what was answered.
@@ -58,6 +67,12 @@ impl Sources {
         for (listener, requests) in &self.requests {
             samples.all("coord_bridge_http_requests_total", &[listener], &requests.by_class);
         }
+        if let Some(publisher) = &self.publisher {
+            of_publication(&publisher.status(), &mut samples);
+        }
+        if let Some(verify) = &self.verify {
+            of_relays(verify, &mut samples);
+        }
         if let Some(provisioning) = &self.provisioning {
             self.of_registration(provisioning, &mut samples).await;
         }
@@ -72,6 +87,7 @@ impl Sources {
         let counters = provisioning.counters();
         samples.all("coord_bridge_registrations_total", &[], &counters.registrations);
         samples.all("coord_bridge_refusals_total", &[], &counters.refusals);
+        samples.one("coord_bridge_leader", &[], u64::from(provisioning.may_lead()));
         if let Some(age) = provisioning.reconcile_age() {
             samples.one("coord_bridge_reconcile_age_seconds", &[], age.as_secs());
         }
@@ -120,6 +136,47 @@ impl Sources {
             Ok(Err(_)) | Err(_) => None,
         }
     }
+}
+
+fn of_publication(status: &Status, samples: &mut Samples) {
+    samples.one("coord_bridge_map_age_seconds", &[], status.map_age().as_secs());
+    samples.one("coord_bridge_map_changes_total", &[], status.changes);
+    let mut nodes = BTreeMap::<u64, [u64; 2]>::new();
+    for node in &status.nodes {
+        let [within, out] = nodes.entry(node.region).or_default();
+        *(if node.is_in { within } else { out }) += 1;
+    }
+    for (region, counts) in nodes {
+        for (state, count) in ["in", "out"].into_iter().zip(counts) {
+            samples.one("coord_bridge_map_nodes", &[&region.to_string(), state], count);
+        }
+    }
+    samples.one("coord_bridge_map_collision", &[], u64::from(status.collision.is_some()));
+    for upstream in &status.upstreams {
+        let name = upstream.name.as_str();
+        if let Some(age) = upstream.age() {
+            samples.one("coord_bridge_upstream_age_seconds", &[name], age.as_secs());
+        }
+        samples.one("coord_bridge_upstream_failures_total", &[name], upstream.failures);
+    }
+}
+
+fn of_relays(Verify { front, relays }: &Verify, samples: &mut Samples) {
+    let counters = front.counters();
+    samples.all("coord_bridge_verify_answers_total", &[], &counters.answers);
+    samples.all("coord_bridge_verify_refusals_total", &[], &counters.refusals);
+    for headscale in front.snapshot().headscales {
+        if let Some(age) = headscale.list_age {
+            let name = "coord_bridge_verify_list_age_seconds";
+            samples.one(name, &[&headscale.name], age.as_secs());
+        }
+    }
+    let relays = relays.snapshot();
+    let count = |is_it: fn(&RelaySnapshot) -> bool| {
+        relays.iter().filter(|relay| is_it(relay)).count() as u64
+    };
+    samples.one("coord_bridge_relays", &[], count(|relay| relay.is_live));
+    samples.one("coord_bridge_relay_streams", &[], count(|relay| relay.has_stream));
 }
 
 #[derive(Default)]

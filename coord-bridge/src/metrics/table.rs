@@ -10,6 +10,45 @@ pub const METRICS: &[Metric] = &[
         &["listener", "class"],
         "Requests answered, by listener and class of the status",
     ),
+    gauge(
+        "coord_bridge_map_age_seconds",
+        &[],
+        "Time since the published map was last found to be the right one",
+    ),
+    counter("coord_bridge_map_changes_total", &[], "Times that the map became another one"),
+    gauge(
+        "coord_bridge_map_nodes",
+        &["region", "state"],
+        "Nodes of ours that are known, by region, and whether they are in the map",
+    ),
+    gauge(
+        "coord_bridge_map_collision",
+        &[],
+        "Whether Headscale's embedded relay has the id of a region of ours: 1 or 0",
+    ),
+    gauge(
+        "coord_bridge_upstream_age_seconds",
+        &["upstream"],
+        "Time since the map of others in use was fetched",
+    ),
+    counter("coord_bridge_upstream_failures_total", &["upstream"], "Fetches that failed"),
+    counter(
+        "coord_bridge_verify_answers_total",
+        &["outcome"],
+        "Answers to relays about nodes, by outcome",
+    ),
+    counter(
+        "coord_bridge_verify_refusals_total",
+        &["reason"],
+        "Questions of relays that were none, by reason",
+    ),
+    gauge(
+        "coord_bridge_verify_list_age_seconds",
+        &["headscale"],
+        "Time since Headscale last listed its nodes",
+    ),
+    gauge("coord_bridge_relays", &[], "Relays that have registered and are heard of"),
+    gauge("coord_bridge_relay_streams", &[], "Relays that follow the events of this bridge"),
     counter(
         "coord_bridge_registrations_total",
         &["outcome"],
@@ -20,6 +59,7 @@ pub const METRICS: &[Metric] = &[
         &["reason"],
         "Requests of machines and administrators that were refused, by reason",
     ),
+    gauge("coord_bridge_leader", &[], "Whether this bridge is the one that reconciles: 1 or 0"),
     gauge(
         "coord_bridge_reconcile_age_seconds",
         &[],

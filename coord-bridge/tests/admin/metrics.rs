@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use coord_bridge::config::HeadscaleConfig;
 use coord_bridge::events::webhook::Pace;
@@ -10,6 +11,12 @@ use coord_bridge::events::{EventsConfig, Leadership, Outlets};
 use coord_bridge::headscale::{self};
 use coord_bridge::metrics::{METRICS, Sources};
 use coord_bridge::provisioning::Provisioning;
+use coord_bridge::provisioning::clock::{Clock, SystemClock};
+use coord_bridge::publication::copy::{self, Copy};
+use coord_bridge::publication::{self, Publisher};
+use coord_bridge::relays::{Journal, Relays};
+use coord_bridge::verify::{Front, Rosters, Source, Verify};
+use derp::key::NodePublic;
 use derp_relay::metrics::Kind;
 
 use crate::bench::Bench;
@@ -45,6 +52,10 @@ fn a_scrape_counts_what_has_happened() {
         "coord_bridge_http_requests_total{listener=\"admin\",class=\"4xx\"} 1",
         "coord_bridge_http_requests_total{listener=\"provisioning\",class=\"2xx\"} 1",
         "coord_bridge_reconcile_age_seconds 0",
+        "coord_bridge_leader 1",
+        "coord_bridge_map_nodes{region=\"999\",state=\"in\"} 1",
+        "coord_bridge_map_nodes{region=\"999\",state=\"out\"} 0",
+        "coord_bridge_map_collision 0",
     ] {
         assert!(has(line), "{line}\n{}", scrape.text());
     }
@@ -85,7 +96,12 @@ async fn the_document_has_the_rows_of_the_program() {
 
     let bench = Bench::new();
     bench.provisioning.reconcile().await;
-    let mut shown = shown(&everything(&bench).render().await);
+    let everything = everything(&bench);
+    let front = Arc::clone(&everything.verify.as_ref().unwrap().front);
+    front.watch();
+    // Either answer of a node that nobody knows comes after a look.
+    front.decide(&NodePublic::from_bytes([7; 32])).await;
+    let mut shown = shown(&everything.render().await);
     // Of a Headscale that answers; the other one has the client that counts.
     let provisioning = Some(Arc::clone(&bench.provisioning));
     let of_round = Sources { provisioning, ..Sources::default() }.render().await;
@@ -95,7 +111,8 @@ async fn the_document_has_the_rows_of_the_program() {
         let mut shown = shown.get(&name).cloned().unwrap_or_default();
         // Values that depend on build and configuration are not in the document.
         for (label, values) in &mut shown.labels {
-            if ["version", "outlet"].contains(&label.as_str()) {
+            let open = ["version", "outlet", "region", "upstream", "headscale"];
+            if open.contains(&label.as_str()) {
                 values.clear();
             }
         }
@@ -118,12 +135,46 @@ fn everything(bench: &Bench) -> Sources {
     let client = headscale::connect(&HeadscaleConfig { reach }).unwrap();
     let (settings, store) = (bench.settings.clone(), bench.store.clone());
     let provisioning = Provisioning::new(settings, store, client).unwrap();
-    let requests = ["map", "provisioning", "admin", "metrics"].map(|it| (it, Arc::default()));
+    let requests =
+        ["map", "provisioning", "verify", "admin", "metrics"].map(|it| (it, Arc::default()));
     Sources {
         provisioning: Some(provisioning),
+        publisher: Some(publisher(bench)),
+        verify: Some(verify(bench)),
         outlets: Some(outlets),
         requests: requests.to_vec(),
     }
+}
+
+/// One that publishes a region of ours, and one of others as it was on disk.
+fn publisher(bench: &Bench) -> Arc<Publisher> {
+    let folder = bench.folder.path().join("state");
+    let config = format!(
+        "map_probe_interval = \"0\"\nstate_dir = \"{}\"\n\
+         [[region.nodes]]\nhostname = \"derp.example.org\"\n\
+         [[upstreams]]\nurl = \"https://derp.example.net/map.json\"\n",
+        folder.display()
+    );
+    let plan = coord_bridge::Config::parse(&config).unwrap().plan;
+    let path = copy::path(&folder, &plan.upstreams[0].name());
+    copy::write(&path, &Copy { map: plan.map.clone(), fetched: SystemTime::now() }).unwrap();
+    Publisher::start(plan, None, None, publication::new_probe_key().unwrap()).unwrap()
+}
+
+/// One before the Headscale in memory.
+fn verify(bench: &Bench) -> Verify {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let rosters = Arc::new(Rosters::new(1, false, Duration::from_secs(60)));
+    let journal = Journal::new(None, Arc::clone(&rosters), Arc::clone(&clock));
+    let source = Source {
+        name: "main".to_owned(),
+        headscale: Arc::clone(&bench.headscale) as _,
+        interval: Duration::from_secs(60),
+    };
+    let front =
+        Front::new(vec![source], Arc::clone(&rosters), Arc::clone(&journal), Arc::clone(&clock));
+    let token_file = bench.folder.path().join("relay-token");
+    Verify { front, relays: Relays::new(token_file, None, journal, rosters, clock) }
 }
 
 fn documented() -> Vec<(String, Row)> {
