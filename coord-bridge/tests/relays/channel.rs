@@ -4,12 +4,14 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 
+use coord_bridge::store::{Location, Store, relays};
 use derp::key::NodePublic;
 use serde_json::{Value, json};
 
 use crate::bench::{Bench, eventually, post};
-use crate::client::dial;
+use crate::client::{dial, get};
 use crate::peer::private;
+use crate::several;
 
 /// What a relay says of itself, as in docs/protocol/relay-channel.md.
 fn registration(number: u32, name: &str) -> String {
@@ -127,6 +129,34 @@ fn a_name_belongs_to_one_relay() {
         post(at, "/v1/relay/heartbeat", Some(&token), &body).status
     };
     assert_eq!((beat(&again), beat(&first)), (200, 404));
+}
+
+/// A lone bridge that comes back publishes who is still there, before anybody registers again.
+#[test]
+fn a_relay_outlives_its_bridge_in_the_map() {
+    let mut bench = Bench::new();
+    let token = bench.relay_token();
+    let said = post(bench.verify, "/v1/relay/register", Some(&token), &several::registration());
+    let id = serde_json::from_str::<Value>(said.text()).unwrap()["id"].clone();
+    let is_published = |bench: &Bench| {
+        let map = get(bench.bridge.as_ref().unwrap().address("map"), "/derpmap.json");
+        if map.text().contains("998-lab") { Ok(()) } else { Err(map.text().to_owned()) }
+    };
+    eventually("it is in the map", || is_published(&bench));
+    let store = Store::new(Location::File(bench.folder.path().join("state/bridge.sqlite")));
+    let store = store.unwrap();
+    eventually("it is in the store", || match store.read_now(relays::all).unwrap().len() {
+        1 => Ok(()),
+        other => Err(other),
+    });
+
+    bench.kill();
+    bench.start();
+
+    eventually("it is in the map again", || is_published(&bench));
+    // And its id is still its own.
+    let body = json!({ "id": id }).to_string();
+    assert_eq!(post(bench.verify, "/v1/relay/heartbeat", Some(&token), &body).status, 200);
 }
 
 /// O4.1: made for its owner; overwritten, the old one ends at once.

@@ -6,6 +6,7 @@
 //! | `cutting` | nodes that are gone lose their connections, and do not come back |
 //! | `front` | what `/verify` answers, and what it costs Headscale |
 //! | `channel` | registration and events, line by line |
+//! | `several` | two bridges on one PostgreSQL store |
 //! | `bench`, `tailnet` | all of these together; the Headscale |
 #![expect(clippy::unwrap_used, reason = "test code: a panic is the report")]
 
@@ -21,9 +22,15 @@ mod front;
 #[expect(dead_code, reason = "other tests use the rest")]
 #[path = "../../../derp/relay/tests/support/peer.rs"]
 mod peer;
+#[path = "../provisioning/postgres_server.rs"]
+mod postgres_server;
 #[expect(dead_code, reason = "other tests use the rest")]
 #[path = "../bridge/program.rs"]
 mod program;
+#[expect(dead_code, reason = "other tests use the rest")]
+#[path = "../admin/receiver.rs"]
+mod receiver;
+mod several;
 mod tailnet;
 #[path = "../../../derp/relay/tests/support/trust.rs"]
 mod trust;

@@ -19,9 +19,15 @@ pub(crate) struct Tailnet {
 #[derive(Default)]
 struct Inside {
     is_down: bool,
-    keys: usize,
+    keys: Vec<Key>,
     nodes: Vec<Value>,
     made: usize,
+}
+
+/// A pre-auth key.
+struct Key {
+    expiration: Value,
+    is_ended: bool,
 }
 
 impl Tailnet {
@@ -53,6 +59,13 @@ impl Tailnet {
             "preAuthKey": pre_auth_key.map(|id| json!({ "id": id.to_string() })),
         }));
         id
+    }
+
+    /// Numbers of the keys that were made and not ended.
+    pub(crate) fn valid_keys(&self) -> Vec<String> {
+        let inside = self.inside.lock().unwrap();
+        let valid = inside.keys.iter().enumerate().filter(|(_, key)| !key.is_ended);
+        valid.map(|(place, _)| (place + 1).to_string()).collect()
     }
 
     /// Somebody removes a node by other means than the bridge.
@@ -97,15 +110,27 @@ fn answer(inside: &mut Inside, request: &Request) -> Reply {
         ("GET", "/api/v1/user") => json!({ "users": [user] }),
         ("POST", "/api/v1/user") => json!({ "user": user }),
         ("POST", "/api/v1/preauthkey") => {
-            inside.keys += 1;
-            let (id, asked) = (inside.keys, serde_json::from_str::<Value>(&request.body).unwrap());
+            let asked = serde_json::from_str::<Value>(&request.body).unwrap();
+            inside.keys.push(Key { expiration: asked["expiration"].clone(), is_ended: false });
+            let id = inside.keys.len();
             json!({ "preAuthKey": {
                 "user": user, "id": id.to_string(), "key": format!("hskey-auth-{id}"),
                 "used": false, "expiration": asked["expiration"],
             } })
         }
-        ("GET", "/api/v1/preauthkey") => json!({ "preAuthKeys": [] }),
-        ("POST", "/api/v1/preauthkey/expire") => json!({}),
+        ("GET", "/api/v1/preauthkey") => {
+            let keys = inside.keys.iter().enumerate().map(|(place, key)| {
+                json!({ "user": user, "id": (place + 1).to_string(), "key": "hskey-auth-***",
+                        "used": false, "expiration": key.expiration })
+            });
+            json!({ "preAuthKeys": keys.collect::<Vec<_>>() })
+        }
+        ("POST", "/api/v1/preauthkey/expire") => {
+            let asked = serde_json::from_str::<Value>(&request.body).unwrap();
+            let id = asked["id"].as_str().unwrap().parse::<usize>().unwrap();
+            inside.keys[id - 1].is_ended = true;
+            json!({})
+        }
         ("GET", "/api/v1/node") => json!({ "nodes": inside.nodes }),
         ("POST", path) if path.ends_with("/expire") => json!({ "node": {} }),
         ("DELETE", path) => {
