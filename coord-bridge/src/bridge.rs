@@ -66,7 +66,7 @@ pub enum StartError {
     #[error(transparent)]
     Listen(ListenError),
     /// The provisioning listener.
-    #[error("{0}{cause}", cause = usual_cause(.0))]
+    #[error("{0}{cause}", cause = usual_cause(&.0.source, .0.address))]
     Provisioning(ListenError),
     /// The map's file.
     #[error(transparent)]
@@ -140,6 +140,12 @@ impl Listeners {
             metrics: socket::listen(METRICS_SETTING, &addresses.metrics)
                 .map_err(StartError::Listen)?,
         })
+    }
+
+    /// Where relays can ask, if anywhere: before anybody answers, they wait.
+    #[must_use]
+    pub fn verify(&self) -> Option<SocketAddr> {
+        self.verify.first().and_then(|listener| listener.local_addr().ok())
     }
 }
 
@@ -295,9 +301,9 @@ impl Running {
 }
 
 /// Who has the provisioning port on most hosts where it is taken.
-fn usual_cause(error: &ListenError) -> &'static str {
-    let is_usual = error.source.kind() == io::ErrorKind::AddrInUse
-        && error.address.port() == DEFAULT_PROVISIONING_LISTEN.port();
+pub(crate) fn usual_cause(error: &io::Error, address: SocketAddr) -> &'static str {
+    let is_usual = error.kind() == io::ErrorKind::AddrInUse
+        && address.port() == DEFAULT_PROVISIONING_LISTEN.port();
     if is_usual {
         "; usually it is Headscale, whose metrics_listen_addr is 127.0.0.1:9090 unless told \
          otherwise: set another there, such as 127.0.0.1:9093"

@@ -5,6 +5,7 @@
 //! Does not: know how a map is served.
 
 mod dev;
+mod embedded;
 mod enroll;
 mod keys;
 mod machines;
@@ -101,8 +102,8 @@ pub enum ExitError {
     /// The bridge does not start with these settings.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// The relay of `dev` does not start.
-    #[error("{0}{of_dev}", of_dev = dev::of_dev(.0))]
+    /// The relay in this process does not start.
+    #[error("{0}{of_folder}", of_folder = dev::of_folder(.0))]
     Relay(#[from] relay::StartError),
     /// The map of `dev` cannot say where the relay is.
     #[error("{0}")]

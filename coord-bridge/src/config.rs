@@ -9,6 +9,7 @@
 //! flags, variables -^
 //! ```
 
+mod embedded_relay;
 mod events;
 mod headscale;
 mod keys;
@@ -34,6 +35,8 @@ pub use derp_relay::settings::{
     CREDENTIALS_VARIABLE, NoCredentials, ParseSecretFileError, SecretFile,
 };
 
+pub use embedded_relay::EmbeddedRelay;
+pub(crate) use embedded_relay::reachable;
 pub use events::{MAX_WEBHOOKS, WebhookKeys};
 pub use headscale::{HeadscaleConfig, HeadscaleKeys, Reach};
 pub use keys::{Keys, NodeKeys, RegionKeys, VARIABLE_PREFIX};
@@ -79,6 +82,8 @@ pub struct Config {
     pub admin_hosts: Vec<String>,
     /// Where events go.
     pub events: EventsConfig,
+    /// A relay in the same process.
+    pub embedded_relay: Option<EmbeddedRelay>,
 }
 
 /// A user, and where its password lies.
@@ -133,9 +138,11 @@ impl Config {
     /// # Errors
     ///
     /// [`ConfigError::Faults`] with everything that is wrong.
-    pub fn new(keys: Keys) -> Result<Self, ConfigError> {
+    pub fn new(mut keys: Keys) -> Result<Self, ConfigError> {
         let mut faults = Vec::new();
         let registration = Registration::new(&keys, &mut faults);
+        let has_headscale = registration.headscale.is_some() || !keys.verify.headscales.is_empty();
+        let embedded_relay = EmbeddedRelay::new(&mut keys, has_headscale, &mut faults);
         let plan = plan(&keys, &registration, &mut faults);
         let verify = VerifyConfig::new(&keys, registration.headscale.as_ref(), &mut faults);
         let events = events::events(&keys, &mut faults);
@@ -159,6 +166,7 @@ impl Config {
             verify,
             admin_hosts: keys.admin_hosts.unwrap_or_default(),
             events,
+            embedded_relay,
         };
         if config.listen.map.is_empty() && config.map_file.is_none() {
             faults.push(

@@ -9,8 +9,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use derp::map::DerpMap;
-use derp_relay::probe::{self, Outcome, Target, Trust};
+use derp_relay::probe::{self, Fault, Outcome, Part, Step, Target, Trust};
 
+use crate::publication;
 use crate::published::{Edition, Format};
 
 /// Ports that a map means by 0.
@@ -26,6 +27,8 @@ pub struct Subject<'a> {
     pub map: SocketAddr,
     /// Where plain HTTP of the relay is: no map says.
     pub http: Option<SocketAddr>,
+    /// Everybody may use the relay. Where not, this test has to be refused: it is a stranger.
+    pub is_open: bool,
 }
 
 /// What was tried, and what came of it. Displayed, it is a table for people.
@@ -44,7 +47,7 @@ struct Row {
 #[derive(Debug, thiserror::Error)]
 enum MapFault {
     #[error("{0}")]
-    Fetch(#[from] probe::Fault),
+    Fetch(#[from] Fault),
     #[error("answers {0}, not 200")]
     Status(u16),
     #[error("another map is served than the one that is published")]
@@ -110,8 +113,14 @@ pub fn run(subject: Subject<'_>) -> Findings {
         findings.add("map".to_owned(), subject.map, Err(MapFault::NoTarget.to_string()));
         return findings;
     };
-    for step in probe::run(&target).steps {
+    for step in steps(&target, subject.is_open) {
         let seen = match step.outcome {
+            Outcome::Good { .. } if step.part == Part::Login && !subject.is_open => {
+                Err("a node that nobody knows gets in".to_owned())
+            }
+            Outcome::Failed(Fault::NotAdmitted) if !subject.is_open => {
+                Ok((Duration::ZERO, "a stranger is refused".to_owned()))
+            }
             Outcome::Good { took, seen } => Ok((took, seen)),
             Outcome::Failed(fault) => Err(fault.to_string()),
             Outcome::NotTried(why) => Err(format!("not tried: {why}")),
@@ -119,6 +128,21 @@ pub fn run(subject: Subject<'_>) -> Findings {
         findings.add(step.part.to_string(), step.address, seen);
     }
     findings
+}
+
+/// Everything that a client can do, or as much of it as a stranger can.
+fn steps(target: &Target, is_open: bool) -> Vec<Step> {
+    if is_open {
+        return probe::run(target).steps;
+    }
+    match publication::new_probe_key() {
+        Ok(key) => probe::greet(target, key).steps,
+        Err(error) => vec![Step {
+            part: Part::Login,
+            address: target.derp,
+            outcome: Outcome::Failed(Fault::Io(error)),
+        }],
+    }
 }
 
 /// Fetches the map, and reads it where that is what clients do.

@@ -1,31 +1,34 @@
 //! `dev`: a whole region for trying out, in one process, that needs no configuration.
 
+mod beside;
 mod briefing;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use derp::map::{DerpMap, NO_ADDRESS, Node, Region};
+use derp::map::NO_ADDRESS;
 use derp_relay::cli::{
     DEV_DERP_PORT, DEV_HTTP_PORT, DEV_METRICS_PORT, DEV_STUN_PORT, Signal, Signals, ready_line,
     state_folder,
 };
-use derp_relay::config::{Faults, LogFormat, LogLevel};
-use derp_relay::{AccessConfig, Relay, logging, relay};
+use derp_relay::config::{self as relay, AccessMode, LogFormat, LogLevel, TlsMode};
+use derp_relay::logging;
+use derp_relay::relay::StartError;
+use derp_relay::settings::{Listen, Span};
 
+use self::beside::Beside;
 use self::briefing::Briefing;
-use super::{ExitError, raise_descriptor_limit, ready_fields, registration, say, tell_systemd};
-use crate::Addresses;
+use super::embedded::Embedded;
+use super::{
+    ExitError, raise_descriptor_limit, ready_fields, registration, relays, say, tell_systemd,
+};
 use crate::bridge::{Bridge, Listeners, Setup};
 use crate::config::{
-    ConfigError, DEFAULT_MAP_LISTEN, DEFAULT_PROVISIONING_LISTEN, DEFAULT_REGION_ID, HeadscaleKeys,
-    Keys, Registration, SecretFile,
+    Config, DEFAULT_MAP_LISTEN, DEFAULT_PROVISIONING_LISTEN, DEFAULT_VERIFY_LISTEN, EmbeddedRelay,
+    HeadscaleKeys, Keys, ProvisioningKeys, RegionKeys, Registration, SecretFile,
 };
-use crate::publication::Plan;
 use crate::self_test::{self, Subject};
-
-/// Name of the region's node.
-const NODE_NAME: &str = "999a";
 
 /// Name of the map's file in the state folder.
 const MAP_FILE: &str = "derp.yaml";
@@ -56,13 +59,18 @@ pub(super) struct DevArguments {
     #[arg(long, value_name = "IP:PORT", default_value_t = DEFAULT_PROVISIONING_LISTEN)]
     provisioning_listen: SocketAddr,
 
+    /// Where relays ask who may enter, once there is a Headscale to say so.
+    #[arg(long, value_name = "IP:PORT", default_value_t = DEFAULT_VERIFY_LISTEN)]
+    verify_listen: SocketAddr,
+
     /// Folder for the relay's key and certificate, so that a map that was pasted somewhere stays
     /// right, and for the map as a file. Default `$XDG_STATE_HOME/coord-bridge`, or
     /// `~/.local/state/coord-bridge`.
     #[arg(long, value_name = "FOLDER")]
     state_dir: Option<PathBuf>,
 
-    /// Where Headscale's API is, and where machines log in. Without it `/register` answers 503.
+    /// Where Headscale's API is, and where machines log in. Without it everybody may use the
+    /// relay, and `/register` answers 503.
     #[arg(long, value_name = "URL", requires = "headscale_api_key_file")]
     headscale_url: Option<String>,
 
@@ -99,39 +107,53 @@ pub(super) fn run(arguments: &DevArguments) -> Result<(), ExitError> {
     check_addresses(arguments)?;
     raise_descriptor_limit();
     let folder = arguments.state_dir.clone().unwrap_or_else(|| state_folder("coord-bridge"));
-    let registration = registration_of(arguments, &folder)?;
+    let config = Config::new(keys(arguments, &folder)?)?;
     // All that can be refused comes before anything is written.
-    let listeners = Listeners::open(&Addresses {
-        map: vec![arguments.map_listen],
-        provisioning: vec![arguments.provisioning_listen],
-        ..Addresses::default()
-    })?;
-    let relay = start_relay(arguments, &folder)?;
-    let map = map(&relay);
-    let map_file = std::path::absolute(folder.join(MAP_FILE))?;
-    let provisioning = registration.as_ref().map(registration::start).transpose()?.flatten();
+    let listeners = Listeners::open(&config.listen)?;
+    let embedded = Embedded::start(&config, listeners.verify())?;
+    let embedded = embedded.ok_or_else(|| ExitError::SelfTest("there is no relay".to_owned()))?;
+    let relay = &embedded.relay;
+    let verify = if arguments.headscale_url.is_some() { relays::start(&config)? } else { None };
+    let live = verify.as_ref().map(|verify| verify.relays.live());
+    let provisioning = match arguments.headscale_url {
+        Some(_) => registration::start(&config.registration)?,
+        None => None,
+    };
     let setup = Setup {
-        plan: Plan { map, ..Plan::default() },
-        map_file: Some(map_file.clone()),
+        plan: embedded.settled(config.plan.clone()),
+        live,
+        map_file: config.map_file.clone(),
         provisioning,
+        verify,
         ..Setup::default()
     };
     let bridge = Bridge::start(listeners, setup)?;
     let edition = bridge.edition();
+    let headscale =
+        arguments.headscale_url.as_deref().zip(arguments.headscale_api_key_file.as_ref());
+    let beside = beside::write(&Beside {
+        folder: &folder,
+        addresses: bridge.addresses(),
+        edition: &edition,
+        headscale,
+    })?;
     let briefing = Briefing {
         relay: relay.addresses(),
         bridge: bridge.addresses(),
         pin: &relay.certificate_pin().unwrap_or_default(),
         edition: &edition,
-        map_file: &map_file,
-        token_file: token_file(registration.as_ref()),
+        map_file: config.map_file.as_deref().unwrap_or(&folder),
+        token_file: token_file(&config.registration),
+        is_open: !asks_us(&config),
+        beside: &beside,
     };
     say(briefing.to_string().as_bytes())?;
 
     let findings = match bridge.addresses().map.first() {
         Some(&map) => {
             let http = relay.addresses().http.first().copied();
-            self_test::run(Subject { edition: &edition, map, http })
+            let is_open = !asks_us(&config);
+            self_test::run(Subject { edition: &edition, map, http, is_open })
         }
         None => self_test::Findings::default(),
     };
@@ -148,10 +170,65 @@ pub(super) fn run(arguments: &DevArguments) -> Result<(), ExitError> {
             Signal::Reload => relay.reload(),
         }
     }
+    embedded.relay.stop();
     bridge.stop();
-    relay.stop();
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What `dev` does, as a configuration of `serve`.
+fn keys(arguments: &DevArguments, folder: &Path) -> Result<Keys, ExitError> {
+    let url = arguments.headscale_url.clone();
+    let ip = arguments.listen_derp.ip();
+    let (ipv4, ipv6) = match ip {
+        IpAddr::V4(_) => (ip.to_string(), NO_ADDRESS.to_owned()),
+        IpAddr::V6(_) => (NO_ADDRESS.to_owned(), ip.to_string()),
+    };
+    let only = |address| Some(vec![Listen::At(address)]);
+    let nowhere = || Some(vec![Listen::Nowhere]);
+    let relay = relay::Keys {
+        hostname: Some(ip.to_string()),
+        listen_derp: only(arguments.listen_derp),
+        listen_stun: only(arguments.listen_stun),
+        listen_http: only(arguments.listen_http),
+        listen_metrics: only(arguments.listen_metrics),
+        tls: Some(TlsMode::SelfSigned),
+        shards: Some(1),
+        access: Some(if url.is_some() { AccessMode::Verify } else { AccessMode::Open }),
+        bridge_ipv4: Some(ipv4),
+        bridge_ipv6: Some(ipv6),
+        ..relay::Keys::default()
+    };
+    Ok(Keys {
+        map_listen: only(arguments.map_listen),
+        map_file: Some(std::path::absolute(folder.join(MAP_FILE))?),
+        map_probe_interval: Some(Span(Duration::ZERO)),
+        region: RegionKeys {
+            code: Some("dev".to_owned()),
+            name: Some("Relay on this host".to_owned()),
+            ..RegionKeys::default()
+        },
+        state_dir: Some(folder.to_owned()),
+        login_server: url.clone(),
+        provisioning: ProvisioningKeys {
+            listen: only(arguments.provisioning_listen),
+            ..ProvisioningKeys::default()
+        },
+        verify_listen: if url.is_some() { only(arguments.verify_listen) } else { nowhere() },
+        admin_listen: nowhere(),
+        metrics_listen: nowhere(),
+        headscale: HeadscaleKeys {
+            url,
+            api_key_file: arguments.headscale_api_key_file.clone(),
+            ..HeadscaleKeys::default()
+        },
+        embedded_relay: Some(relay),
+        ..Keys::default()
+    })
+}
+
+fn asks_us(config: &Config) -> bool {
+    config.embedded_relay.as_ref().is_some_and(EmbeddedRelay::asks_us)
 }
 
 const fn at(port: u16) -> SocketAddr {
@@ -166,95 +243,27 @@ fn check_addresses(arguments: &DevArguments) -> Result<(), AddressError> {
     if stun.ip() != derp.ip() {
         return Err(AddressError::Different { derp, stun });
     }
-    if !derp.ip().is_loopback() {
+    if !derp.ip().is_loopback() && arguments.headscale_url.is_none() {
         tracing::warn!(%derp, "everybody who reaches this address may use the relay");
     }
     Ok(())
 }
 
-fn start_relay(arguments: &DevArguments, folder: &Path) -> Result<Relay, relay::StartError> {
-    Relay::builder()
-        .listen_derp(arguments.listen_derp)
-        .listen_stun(arguments.listen_stun)
-        .listen_http(arguments.listen_http)
-        .listen_metrics(arguments.listen_metrics)
-        .self_signed(&arguments.listen_derp.ip().to_string(), folder)
-        .key_file(folder.join("derp.key"))
-        .access(AccessConfig::Open)
-        .start()
-}
-
-/// Registration with the Headscale that the flags name, if they do.
-fn registration_of(
-    arguments: &DevArguments,
-    folder: &Path,
-) -> Result<Option<Registration>, ConfigError> {
-    let Some(url) = arguments.headscale_url.clone() else { return Ok(None) };
-    let keys = Keys {
-        state_dir: Some(folder.to_owned()),
-        login_server: Some(url.clone()),
-        headscale: HeadscaleKeys {
-            url: Some(url),
-            api_key_file: arguments.headscale_api_key_file.clone(),
-            ..HeadscaleKeys::default()
-        },
-        ..Keys::default()
-    };
-    let mut faults = Vec::new();
-    let registration = Registration::new(&keys, &mut faults);
-    if faults.is_empty() {
-        Ok(Some(registration))
-    } else {
-        Err(ConfigError::Faults(Faults(faults)))
-    }
-}
-
-fn token_file(registration: Option<&Registration>) -> Option<&Path> {
-    Some(registration?.settings.as_ref()?.token_file.as_path())
-}
-
-/// The map by which clients on this host find `relay`.
-fn map(relay: &Relay) -> DerpMap {
-    let addresses = relay.addresses();
-    let derp = addresses.derp.first().copied().unwrap_or(at(0));
-    let stun = addresses.stun.first().copied().unwrap_or(at(0));
-    let ip = derp.ip().to_string();
-    let (ipv4, ipv6) = if derp.is_ipv4() {
-        (ip.clone(), NO_ADDRESS.to_owned())
-    } else {
-        (NO_ADDRESS.to_owned(), ip.clone())
-    };
-    let node = Node {
-        name: NODE_NAME.to_owned(),
-        region_id: DEFAULT_REGION_ID,
-        host_name: ip,
-        cert_name: relay.certificate_pin().unwrap_or_default(),
-        ipv4,
-        ipv6,
-        derp_port: derp.port().into(),
-        stun_port: stun.port().into(),
-        ..Node::default()
-    };
-    let region = Region {
-        id: DEFAULT_REGION_ID,
-        code: "dev".to_owned(),
-        name: "Relay on this host".to_owned(),
-        nodes: vec![node],
-        ..Region::default()
-    };
-    DerpMap { regions: [(DEFAULT_REGION_ID, region)].into(), ..DerpMap::default() }
+fn token_file(registration: &Registration) -> Option<&Path> {
+    registration.headscale.as_ref()?;
+    Some(registration.settings.as_ref()?.token_file.as_path())
 }
 
 /// Faults of files name the flags of `derp-relay`; here another one decides.
-pub(super) const fn of_dev(error: &relay::StartError) -> &'static str {
+pub(super) const fn of_folder(error: &StartError) -> &'static str {
     match error {
-        relay::StartError::Identity(_) | relay::StartError::Certificate(_) => {
-            " (`dev` keeps key and certificate in the folder --state-dir)"
+        StartError::Identity(_) | StartError::Certificate(_) => {
+            " (key and certificate are kept in the folder --state-dir)"
         }
-        relay::StartError::Listen(_)
-        | relay::StartError::Stun(_)
-        | relay::StartError::Access(_)
-        | relay::StartError::Bridge(_)
-        | relay::StartError::System(_) => "",
+        StartError::Listen(_)
+        | StartError::Stun(_)
+        | StartError::Access(_)
+        | StartError::Bridge(_)
+        | StartError::System(_) => "",
     }
 }

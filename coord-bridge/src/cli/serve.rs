@@ -5,10 +5,12 @@ use std::sync::Arc;
 use derp::map::DerpMap;
 use derp_relay::cli::{Signal, Signals};
 use derp_relay::logging;
+use derp_relay::relay::Addresses;
 
+use super::embedded::Embedded;
 use super::{
-    ConfigArguments, ExitError, raise_descriptor_limit, ready_fields, registration, relays, say,
-    store, tell_systemd,
+    ConfigArguments, ExitError, list, raise_descriptor_limit, ready_fields, registration, relays,
+    say, store, tell_systemd,
 };
 use crate::bridge::{Bridge, Listeners, Setup};
 use crate::config::{Config, OWN_REGION_IDS};
@@ -17,7 +19,7 @@ use crate::events::webhook::{Pace, SetupError};
 use crate::http::basic::Login;
 use crate::lease::{self, Leadership, Lease};
 use crate::provisioning::Provisioning;
-use crate::publication::Change;
+use crate::publication::{Change, Plan};
 
 pub(super) fn run(arguments: &ConfigArguments) -> Result<(), ExitError> {
     let (config, log) = load(arguments)?;
@@ -46,7 +48,12 @@ pub(super) fn run(arguments: &ConfigArguments) -> Result<(), ExitError> {
     }
     let map_file = config.map_file.clone();
     let map_login = config.map_login.as_ref().map(Login::read).transpose()?;
-    let plan = config.plan.clone();
+    // A relay that does not start must not take Headscale with it, which needs the map.
+    let embedded = Embedded::start(&config, listeners.verify()).unwrap_or_else(|error| {
+        tracing::error!(%error, "embedded_relay: no relay until a restart; the map is published");
+        None
+    });
+    let plan = settled(embedded.as_ref(), config.plan.clone());
     let live = verify.as_ref().map(|verify| verify.relays.live());
     // A receiver that cannot be must not stand in anybody's way either.
     let outlets = outlets(&config, provisioning.as_ref(), &leadership).unwrap_or_else(|error| {
@@ -64,7 +71,8 @@ pub(super) fn run(arguments: &ConfigArguments) -> Result<(), ExitError> {
         outlets: outlets.clone(),
     };
     let bridge = Bridge::start(listeners, setup)?;
-    say(format!("ready {}\n", ready_fields(bridge.addresses())).as_bytes())?;
+    let relay = embedded.as_ref().map(relay_fields).unwrap_or_default();
+    say(format!("ready {}{relay}\n", ready_fields(bridge.addresses())).as_bytes())?;
     tell_systemd();
     loop {
         match signals.next() {
@@ -73,9 +81,16 @@ pub(super) fn run(arguments: &ConfigArguments) -> Result<(), ExitError> {
                 if let Some(outlets) = &outlets {
                     outlets.reopen();
                 }
-                reload(&bridge, &config, arguments);
+                if let Some(embedded) = &embedded {
+                    embedded.relay.reload();
+                }
+                reload(&bridge, embedded.as_ref(), &config, arguments);
             }
         }
+    }
+    // Whoever the relay sends away may need the map and an answer.
+    if let Some(embedded) = embedded {
+        embedded.relay.stop();
     }
     bridge.stop();
     drop(outlets);
@@ -89,6 +104,25 @@ pub(super) fn run(arguments: &ConfigArguments) -> Result<(), ExitError> {
 /// it the lead.
 fn lead(config: &Config) -> Result<Lease, ExitError> {
     Ok(Lease::strive(store::open(&config.registration)?, lease::Pace::default())?)
+}
+
+fn settled(embedded: Option<&Embedded>, plan: Plan) -> Plan {
+    match embedded {
+        Some(embedded) => embedded.settled(plan),
+        None => plan,
+    }
+}
+
+/// The end of the ready line where a relay runs too. Its metrics are not the bridge's.
+fn relay_fields(embedded: &Embedded) -> String {
+    let Addresses { derp, http, stun, metrics } = embedded.relay.addresses();
+    format!(
+        " derp={} stun={} http={} relay-metrics={}",
+        list(derp),
+        list(stun),
+        list(http),
+        list(metrics)
+    )
 }
 
 /// Where events go, if they go anywhere.
@@ -109,7 +143,12 @@ fn load(
 }
 
 /// Publishes the regions and upstreams that the configuration has now. Whatever is wrong, the old map stays.
-fn reload(bridge: &Bridge, started_with: &Config, arguments: &ConfigArguments) {
+fn reload(
+    bridge: &Bridge,
+    embedded: Option<&Embedded>,
+    started_with: &Config,
+    arguments: &ConfigArguments,
+) {
     let config = match load(arguments) {
         Ok((config, _)) => config,
         Err(error) => {
@@ -123,7 +162,7 @@ fn reload(bridge: &Bridge, started_with: &Config, arguments: &ConfigArguments) {
         tracing::warn!(key, "has changed, and takes a restart to take effect");
     }
     warn_of(&config.plan.map);
-    match bridge.publisher().adopt(config.plan) {
+    match bridge.publisher().adopt(settled(embedded, config.plan)) {
         Ok(Change::Replaced) => tracing::info!("reloaded; the map is another one"),
         Ok(Change::Same) => tracing::info!("reloaded; the map is the same"),
         Err(error) => tracing::error!(%error, "the map stays as it was"),
@@ -143,6 +182,7 @@ fn keys_that_wait(old: &Config, new: &Config) -> Vec<&'static str> {
             ("events_file, webhooks", old.events == new.events),
             ("provisioning, login_server, headscale, store", old.registration == new.registration),
             ("verify, relay_token_file", old.verify == new.verify),
+            ("embedded_relay", old.embedded_relay == new.embedded_relay),
         ])
         .filter_map(|(key, same)| (!same).then_some(key))
         .collect()

@@ -2,7 +2,8 @@
 //!
 //! The comment of a key is its documentation: `--help` prints it. Each is optional here; what an
 //! absent one means is in `config`. Nodes, further regions, upstreams and further
-//! Headscales are lists of tables, so they are in the file only.
+//! Headscales are lists of tables, so they are in the file only; so is the embedded relay, whose
+//! keys are those of another program.
 
 use std::path::PathBuf;
 
@@ -134,6 +135,10 @@ pub struct Keys {
     /// Where events are sent to.
     #[arg(skip)]
     pub webhooks: Vec<WebhookKeys>,
+
+    /// A relay in the same process, with the keys of `derp-relay`.
+    #[arg(skip)]
+    pub embedded_relay: Option<derp_relay::config::Keys>,
 
     /// Least severe log lines to print: trace, debug, info, warn or error. Default `info`.
     #[arg(long, env = "COORD_BRIDGE_LOG_LEVEL", value_name = "LEVEL")]
@@ -297,6 +302,7 @@ impl Keys {
             metrics_listen: self.metrics_listen.or(weaker.metrics_listen),
             events_file: self.events_file.or(weaker.events_file),
             webhooks: if self.webhooks.is_empty() { weaker.webhooks } else { self.webhooks },
+            embedded_relay: self.embedded_relay.or(weaker.embedded_relay),
             log_level: self.log_level.or(weaker.log_level),
             log_format: self.log_format.or(weaker.log_format),
         }
@@ -319,7 +325,9 @@ impl Keys {
         let several: Vec<String> = several.collect();
         let others = [&NODE_KEYS[..], &UPSTREAM_KEYS, &FURTHER_KEYS, &WEBHOOK_KEYS].concat();
         let others = others.into_iter().map(str::to_owned);
-        names.into_iter().chain(several).chain(others).collect()
+        let relay = derp_relay::config::Keys::names();
+        let relay = relay.into_iter().map(|name| format!("embedded_relay.{name}"));
+        names.into_iter().chain(several).chain(others).chain(relay).collect()
     }
 }
 

@@ -89,7 +89,7 @@ fn region(table: &str, keys: RegionKeys, faults: &mut Vec<String>) -> Region {
 
 fn node(keys: NodeKeys, region_id: u64, place: usize) -> Node {
     Node {
-        name: keys.name.unwrap_or_else(|| format!("{region_id}{}", letters(place))),
+        name: keys.name.unwrap_or_else(|| default_name(region_id, place)),
         region_id,
         host_name: keys.hostname.unwrap_or_default(),
         cert_name: keys.cert_name.unwrap_or_default(),
@@ -102,6 +102,11 @@ fn node(keys: NodeKeys, region_id: u64, place: usize) -> Node {
         stun_test_ip: keys.stun_test_ip.unwrap_or_default(),
         can_port_80: keys.can_port_80.unwrap_or_default(),
     }
+}
+
+/// The name of a node that has none.
+pub(super) fn default_name(region_id: u64, place: usize) -> String {
+    format!("{region_id}{}", letters(place))
 }
 
 /// a to z, then aa, ab and so on.

@@ -23,6 +23,9 @@ use crate::verify::limits::{
 /// Name of the Headscale that machines register with.
 pub const FIRST_HEADSCALE: &str = "headscale";
 
+/// Name of the relays' token in the bridge's folder.
+pub(super) const RELAY_TOKEN_FILE: &str = "relay-token";
+
 /// Longest name of a Headscale.
 const MAX_NAME_LEN: usize = 63;
 
@@ -138,7 +141,7 @@ impl VerifyConfig {
                 refuse_expired: table.refuse_expired.unwrap_or_default(),
                 max_age: max_age.unwrap_or(DEFAULT_MAX_AGE),
             },
-            relay_token_file: token_file.unwrap_or_else(|| state_dir.join("relay-token")),
+            relay_token_file: token_file.unwrap_or_else(|| state_dir.join(RELAY_TOKEN_FILE)),
         }
     }
 }

@@ -82,7 +82,7 @@ fn try_map(served: &DerpMap, wanted: &DerpMap, any: SocketAddr, relay: &Relay) -
     let edition = Edition::new(wanted.clone());
     let map = bridge.addresses().map[0];
     let http = relay.addresses().http.first().copied();
-    let findings = self_test::run(Subject { edition: &edition, map, http });
+    let findings = self_test::run(Subject { is_open: true, edition: &edition, map, http });
     let table = findings.to_string();
     assert_eq!(table.contains("FAILED"), findings.failure().is_some(), "{table}");
     bridge.stop();

@@ -81,17 +81,9 @@ impl Bench {
 
     /// A machine registers and comes in as the node with this key; gives the machine's id.
     pub(crate) fn machine(&self, node: &NodePublic) -> String {
-        let register = self.bridge.as_ref().unwrap().address("register");
+        let register_at = self.bridge.as_ref().unwrap().address("register");
         let token = std::fs::read_to_string(self.folder.path().join("state/enroll-token")).unwrap();
-        // Each its own, as two boots of one name are one machine.
-        let hostname = format!("m{}", &node.to_hex()[..8]);
-        let body = json!({ "hostname": hostname, "mac": "unknown" }).to_string();
-        let answer = post(register, "/register", Some(token.trim()), &body);
-        assert_eq!(answer.status, 200, "{}", answer.text());
-        let answer: Value = serde_json::from_str(answer.text()).unwrap();
-        let key = answer["headscale_key"].as_str().unwrap();
-        self.tailnet.join(node, Some(key.rsplit('-').next().unwrap().parse().unwrap()));
-        answer["machine_id"].as_str().unwrap().to_owned()
+        register(register_at, token.trim(), node, &self.tailnet)
     }
 
     /// What `/verify` says of a node: the status, and whether it may enter.
@@ -112,6 +104,24 @@ impl Bench {
         let url = format!("http://{}", self.verify);
         follow(&url, &[&format!("{url}/verify")], token_file)
     }
+}
+
+/// A machine registers there and comes in as the node with this key; gives the machine's id.
+pub(crate) fn register(
+    at: SocketAddr,
+    token: &str,
+    node: &NodePublic,
+    tailnet: &Tailnet,
+) -> String {
+    // Each its own, as two boots of one name are one machine.
+    let hostname = format!("m{}", &node.to_hex()[..8]);
+    let body = json!({ "hostname": hostname, "mac": "unknown" }).to_string();
+    let answer = post(at, "/register", Some(token), &body);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let answer: Value = serde_json::from_str(answer.text()).unwrap();
+    let key = answer["headscale_key"].as_str().unwrap();
+    tailnet.join(node, Some(key.rsplit('-').next().unwrap().parse().unwrap()));
+    answer["machine_id"].as_str().unwrap().to_owned()
 }
 
 /// A relay that follows a bridge.

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `cutting` | nodes that are gone lose their connections, and do not come back |
 //! | `front` | what `/verify` answers, and what it costs Headscale |
+//! | `embedded` | the relay in the bridge's own process |
 //! | `channel` | registration and events, line by line |
 //! | `several` | two bridges on one PostgreSQL store |
 //! | `bench`, `tailnet` | all of these together; the Headscale |
@@ -15,6 +16,7 @@ mod channel;
 #[path = "../bridge/client.rs"]
 mod client;
 mod cutting;
+mod embedded;
 #[expect(dead_code, reason = "other tests use the rest")]
 #[path = "../headscale/fake.rs"]
 mod fake;

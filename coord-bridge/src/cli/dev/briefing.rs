@@ -20,14 +20,20 @@ pub(super) struct Briefing<'a> {
     pub(super) map_file: &'a Path,
     /// Where the enrollment token is, if machines can register.
     pub(super) token_file: Option<&'a Path>,
+    /// Nobody is asked who may use the relay.
+    pub(super) is_open: bool,
+    /// The configuration for commands.
+    pub(super) beside: &'a Path,
 }
 
 impl fmt::Display for Briefing<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "A region for trying out, on this host. Everybody who reaches it may use it.\n"
-        )?;
+        let access = if self.is_open {
+            "Everybody who reaches it may use it."
+        } else {
+            "Only nodes that Headscale knows may use it."
+        };
+        writeln!(f, "A region for trying out, on this host. {access}\n")?;
         self.addresses(f)?;
         writeln!(
             f,
@@ -70,11 +76,15 @@ impl Briefing<'_> {
             line("registration", &format!("http://{address}/register{note}"))?;
             line("health", &format!("http://{address}/health"))?;
         }
+        for address in &self.bridge.verify {
+            line("verify", &format!("http://{address}/verify"))?;
+        }
         if let Some(file) = self.token_file {
             line("token", &file.display().to_string())?;
         }
         let state = self.map_file.parent().unwrap_or(self.map_file);
-        line("state", &state.display().to_string())
+        line("state", &state.display().to_string())?;
+        line("commands", &format!("coord-bridge check --config {}", self.beside.display()))
     }
 
     fn for_headscale(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
