@@ -4,6 +4,7 @@
 //! line what went wrong. Exit codes: 0 clean, 1 runtime, 2 usage or configuration.
 //! Does not: know how a map is served.
 
+mod check;
 mod dev;
 mod embedded;
 mod enroll;
@@ -61,6 +62,8 @@ enum Command {
         #[arg(long, value_name = "FORMAT", default_value = "json")]
         format: Format,
     },
+    /// Tries everything that the bridge needs, and says what to do where it does not work.
+    Check(check::CheckArguments),
     /// Makes, lists and ends enrollment tokens.
     #[command(subcommand)]
     Token(token::TokenCommand),
@@ -111,6 +114,9 @@ pub enum ExitError {
     /// The region of `dev` runs and does not work.
     #[error("the self-test failed: {0}")]
     SelfTest(String),
+    /// What `check` has found.
+    #[error("{0} of these things are wrong")]
+    Check(usize),
     /// Nobody can register, so there is no token.
     #[error("login_server: missing; write the URL that machines log in at")]
     LoginServer,
@@ -177,6 +183,7 @@ impl ExitError {
             | Self::Administration(_)
             | Self::Token(TokenError::Store(_) | TokenError::Random(_))
             | Self::Backup(_)
+            | Self::Check(_)
             | Self::SelfTest(_) => 1,
             Self::Start(_) | Self::Relay(_) if socket::exhaustion(self).is_some() => 1,
             Self::Enroll(error) if !error.is_usage() => 1,
@@ -204,6 +211,7 @@ pub fn run() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Map { config, format } => map::run(config, format),
+        Command::Check(arguments) => check::run(arguments),
         Command::Token(command) => token::run(command),
         Command::Machines(command) => machines::run(command),
         Command::Keys(command) => keys::run(command),

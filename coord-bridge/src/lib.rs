@@ -26,6 +26,8 @@
 //! | [`metrics`] | what Prometheus scrapes |
 //! | [`http`] | what is answered at which listener |
 //! | [`enroll`] | the other end of registration: a machine that wants into the tailnet |
+//! | [`headscale_file`] | Headscale's configuration, as far as it concerns its neighbours |
+//! | [`doctor`] | everything tried that has to work, and what to do where it does not |
 //! | [`self_test`] | a region tried as its clients would |
 //! | [`cli`] | the commands of the program |
 //!
@@ -37,9 +39,11 @@ pub mod addresses;
 pub mod bridge;
 pub mod cli;
 pub mod config;
+pub mod doctor;
 pub mod enroll;
 pub mod events;
 pub mod headscale;
+pub mod headscale_file;
 pub mod http;
 pub mod lease;
 pub mod map_file;

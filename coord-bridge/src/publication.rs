@@ -28,7 +28,7 @@ pub mod copy;
 pub mod embedded;
 pub mod health;
 mod plan;
-mod probing;
+pub(crate) mod probing;
 mod state;
 pub mod status;
 pub mod upstream;

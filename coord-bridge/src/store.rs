@@ -217,6 +217,22 @@ impl Store {
     }
 }
 
+/// Schema of the store at `location` as it lies there, and what this release knows; `None` where
+/// there is no store yet, or an empty one. Makes and changes nothing. Blocks.
+///
+/// # Errors
+///
+/// [`StoreError`], also for a store that is damaged or too new.
+pub fn look(location: &Location) -> Result<Option<i64>, StoreError> {
+    if let Location::File(path) = location
+        && !path.exists()
+    {
+        return Ok(None);
+    }
+    let mut database = Database::connect(location)?;
+    database.transact(Mode::Read, |session| schema::look(session, schema::MIGRATIONS))
+}
+
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Store").field(&self.name).finish()
@@ -288,13 +304,17 @@ enum Database {
 }
 
 impl Database {
-    fn open(location: &Location, migrations: &'static [Migration]) -> Result<Self, StoreError> {
-        let mut database = match location {
+    fn connect(location: &Location) -> Result<Self, StoreError> {
+        Ok(match location {
             Location::File(path) => Self::Sqlite(sqlite::Sqlite::open(path)?),
             Location::Server(server) => {
                 Self::Postgres(Box::new(postgres::Postgres::connect(server)?))
             }
-        };
+        })
+    }
+
+    fn open(location: &Location, migrations: &'static [Migration]) -> Result<Self, StoreError> {
+        let mut database = Self::connect(location)?;
         database.transact(Mode::Write, |session| schema::migrate(session, migrations))?;
         Ok(database)
     }

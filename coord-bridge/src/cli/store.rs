@@ -14,7 +14,16 @@ use crate::store::{Location, Store};
 ///
 /// [`ExitError`], where the password cannot be read or the system has no thread left.
 pub(super) fn open(registration: &Registration) -> Result<Store, ExitError> {
-    let location = match (&registration.store, &registration.store_password_file) {
+    Ok(Store::new(location(registration)?)?)
+}
+
+/// Where it is, with the password that belongs to it.
+///
+/// # Errors
+///
+/// [`ExitError`], where the password cannot be read.
+pub(super) fn location(registration: &Registration) -> Result<Location, ExitError> {
+    Ok(match (&registration.store, &registration.store_password_file) {
         (Location::Server(server), Some(file)) => {
             let path = file.locate()?;
             let text = std::fs::read_to_string(&path)
@@ -23,8 +32,7 @@ pub(super) fn open(registration: &Registration) -> Result<Store, ExitError> {
             Location::Server(Box::new(server.as_ref().clone().with_password(&password)))
         }
         (location, _) => location.clone(),
-    };
-    Ok(Store::new(location)?)
+    })
 }
 
 /// The configuration, and its store.

@@ -37,6 +37,10 @@ pub(super) fn version() -> Ask {
     get("/version".to_owned(), MAX_ANSWER_LEN)
 }
 
+pub(super) fn api_keys() -> Ask {
+    get("/api/v1/apikey".to_owned(), MAX_ANSWER_LEN)
+}
+
 pub(super) fn find_user(name: &str) -> Ask {
     get(format!("/api/v1/user?name={}", escaped(name)), MAX_ANSWER_LEN)
 }

@@ -83,6 +83,13 @@ impl ApiKey {
         &self.header
     }
 
+    /// Whether the key begins so, with or without the word that newer ones begin with.
+    pub(super) fn begins_with(&self, prefix: &str) -> bool {
+        let key = self.secret.reveal();
+        key.starts_with(prefix)
+            || key.strip_prefix("hskey-api-").is_some_and(|rest| rest.starts_with(prefix))
+    }
+
     /// `text` without the key.
     pub(super) fn blot_out(&self, text: &str) -> String {
         text.replace(self.secret.reveal(), "…")

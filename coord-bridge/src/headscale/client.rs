@@ -6,7 +6,7 @@
 
 use std::future::Future;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use hyper::StatusCode;
 use serde::Deserialize;
@@ -83,6 +83,21 @@ impl Client {
     #[must_use]
     pub fn adapter(&self) -> Option<Adapter> {
         *lock(&self.adapter)
+    }
+
+    /// When the API key ends that is in the file; `None` for the socket, and where Headscale does
+    /// not say.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`].
+    pub async fn api_key_end(&self) -> Result<Option<SystemTime>, Failure> {
+        self.call(true, move |adapter| async move {
+            let Some(key) = self.read_key()? else { return Ok(None) };
+            let listed: wire::ApiKeys = self.ask(adapter, &adapter::api_keys()).await?;
+            Ok(listed.end_of(|prefix| key.begins_with(prefix)))
+        })
+        .await
     }
 
     /// Does `work`, which may be done twice if `is_repeatable`, and counts what became of it.

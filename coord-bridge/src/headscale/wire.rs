@@ -44,6 +44,13 @@ pub(super) struct Keys {
     pre_auth_keys: Vec<WireKey>,
 }
 
+/// `{"apiKeys":[…]}`
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ApiKeys {
+    api_keys: Vec<WireApiKey>,
+}
+
 /// `{"nodes":[…]}`
 #[derive(serde::Deserialize)]
 pub(super) struct Nodes {
@@ -73,6 +80,15 @@ struct WireKey {
     expiration: Stamp,
     #[serde(default)]
     created_at: Stamp,
+}
+
+#[derive(serde::Deserialize)]
+struct WireApiKey {
+    /// What the key begins with, up to 0.27; since then with a word before it and dots behind.
+    #[serde(default)]
+    prefix: Option<String>,
+    #[serde(default)]
+    expiration: Stamp,
 }
 
 /// Releases differ in how they name the owner of a key.
@@ -129,6 +145,18 @@ struct Id(String);
 /// A time, or none.
 #[derive(Clone, Copy, Default)]
 struct Stamp(Option<SystemTime>);
+
+impl ApiKeys {
+    /// When the key ends that begins so, if it is in the list and ends at all.
+    pub(super) fn end_of(&self, begins: impl Fn(&str) -> bool) -> Option<SystemTime> {
+        let key = self.api_keys.iter().find(|key| {
+            let prefix = key.prefix.as_deref().unwrap_or_default();
+            let prefix = prefix.trim_end_matches("-***");
+            !prefix.is_empty() && begins(prefix)
+        });
+        key.and_then(|key| key.expiration.0)
+    }
+}
 
 impl Users {
     /// The user of this name. One that an identity provider has made may have the same: the

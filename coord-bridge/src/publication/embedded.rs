@@ -169,10 +169,19 @@ pub fn judge(
 /// [`ConfigFileError`].
 pub fn read_config(path: &Path) -> Result<Configured, ConfigFileError> {
     let failed = |why: String| ConfigFileError { path: path.to_owned(), why };
+    parse(&read_text(path)?).map_err(failed)
+}
+
+/// The text of Headscale's configuration. Blocks on the disk.
+///
+/// # Errors
+///
+/// [`ConfigFileError`], also for more than 1 MiB.
+pub fn read_text(path: &Path) -> Result<String, ConfigFileError> {
+    let failed = |why: String| ConfigFileError { path: path.to_owned(), why };
     let bytes =
         read_bounded(path, MAX_CONFIG_LEN).map_err(|error: io::Error| failed(error.to_string()))?;
-    let text = std::str::from_utf8(&bytes).map_err(|_| failed("not UTF-8".to_owned()))?;
-    parse(text).map_err(failed)
+    String::from_utf8(bytes).map_err(|_| failed("not UTF-8".to_owned()))
 }
 
 /// Reads the text of a configuration of Headscale's.

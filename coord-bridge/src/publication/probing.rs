@@ -26,7 +26,7 @@ pub const PROBE_TIME: Duration = Duration::from_secs(20);
 const MAX_WORDS: usize = 200;
 
 /// Ports that a map means by 0.
-const DEFAULT_DERP_PORT: u16 = 443;
+pub(crate) const DEFAULT_DERP_PORT: u16 = 443;
 const DEFAULT_STUN_PORT: u16 = 3_478;
 
 /// Who probes.
@@ -124,7 +124,7 @@ fn addresses(node: &Node) -> Result<Vec<IpAddr>, String> {
     }
 }
 
-fn stun_address(node: &Node, ip: IpAddr) -> Option<SocketAddr> {
+pub(crate) fn stun_address(node: &Node, ip: IpAddr) -> Option<SocketAddr> {
     if node.stun_port == NO_STUN {
         return None;
     }
@@ -133,7 +133,7 @@ fn stun_address(node: &Node, ip: IpAddr) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, if port == 0 { DEFAULT_STUN_PORT } else { port }))
 }
 
-fn trust(node: &Node, authorities: &Authorities) -> Trust {
+pub(crate) fn trust(node: &Node, authorities: &Authorities) -> Trust {
     if node.insecure_for_tests {
         return Trust::Anyone;
     }
@@ -158,6 +158,6 @@ fn read(report: &probe::Report) -> Probed {
     }
 }
 
-fn cut(words: &str) -> String {
+pub(crate) fn cut(words: &str) -> String {
     words.chars().take(MAX_WORDS).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

@@ -164,6 +164,23 @@ pub(super) fn migrate(
     Ok(())
 }
 
+/// Schema of the store, if it has one; changes nothing.
+///
+/// # Errors
+///
+/// [`StoreError::TooNew`] for a store that programs with these migrations must not touch.
+pub(super) fn look(
+    session: &mut dyn Session,
+    migrations: &[Migration],
+) -> Result<Option<i64>, StoreError> {
+    if !session.has_table("schema_version")? {
+        return Ok(None);
+    }
+    let known = i64::try_from(migrations.len()).unwrap_or(i64::MAX);
+    let (found, needed) = version(session)?;
+    if needed > known { Err(StoreError::TooNew { found, needed, known }) } else { Ok(Some(found)) }
+}
+
 /// Schema of the store, and the oldest whose programs can use it; 0 and 0 for an empty one.
 fn version(session: &mut dyn Session) -> Result<(i64, i64), StoreError> {
     if !session.has_table("schema_version")? {

@@ -6,6 +6,7 @@
 //! | `cutting` | nodes that are gone lose their connections, and do not come back |
 //! | `front` | what `/verify` answers, and what it costs Headscale |
 //! | `embedded` | the relay in the bridge's own process |
+//! | `check` | what the doctor says of all of these |
 //! | `channel` | registration and events, line by line |
 //! | `several` | two bridges on one PostgreSQL store |
 //! | `bench`, `tailnet` | all of these together; the Headscale |
@@ -13,6 +14,7 @@
 
 mod bench;
 mod channel;
+mod check;
 #[path = "../bridge/client.rs"]
 mod client;
 mod cutting;

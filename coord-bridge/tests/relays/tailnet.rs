@@ -131,6 +131,10 @@ fn answer(inside: &mut Inside, request: &Request) -> Reply {
             inside.keys[id - 1].is_ended = true;
             json!({})
         }
+        ("GET", "/api/v1/apikey") => json!({ "apiKeys": [
+            { "id": "1", "prefix": "other", "expiration": "2020-01-01T00:00:00Z" },
+            { "id": "2", "prefix": "hskey-api-te-***", "expiration": "2099-01-01T00:00:00Z" },
+        ] }),
         ("GET", "/api/v1/node") => json!({ "nodes": inside.nodes }),
         ("POST", path) if path.ends_with("/expire") => json!({ "node": {} }),
         ("DELETE", path) => {
