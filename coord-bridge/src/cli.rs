@@ -8,6 +8,7 @@ mod check;
 mod dev;
 mod embedded;
 mod enroll;
+mod init;
 mod keys;
 mod machines;
 mod map;
@@ -37,6 +38,7 @@ use crate::provisioning;
 use crate::provisioning::administration::AdministrationError;
 use crate::provisioning::settings::{MAX_KEY_EXPIRY, MIN_KEY_EXPIRY};
 use crate::provisioning::tokens::TokenError;
+use crate::publication::embedded::ConfigFileError;
 use crate::published::Format;
 use crate::store::StoreError;
 use crate::store::backup::{self, BackupError};
@@ -62,6 +64,8 @@ enum Command {
         #[arg(long, value_name = "FORMAT", default_value = "json")]
         format: Format,
     },
+    /// Prints files to begin with, out of Headscale's configuration.
+    Init(init::InitArguments),
     /// Tries everything that the bridge needs, and says what to do where it does not work.
     Check(check::CheckArguments),
     /// Makes, lists and ends enrollment tokens.
@@ -114,6 +118,18 @@ pub enum ExitError {
     /// The region of `dev` runs and does not work.
     #[error("the self-test failed: {0}")]
     SelfTest(String),
+    /// Headscale's configuration cannot be read.
+    #[error("{0}")]
+    HeadscaleFile(#[from] ConfigFileError),
+    /// A file of `init` is not written.
+    #[error("cannot write {}: {source}; nothing is overwritten: give an empty folder", path.display())]
+    Init {
+        /// The file, or the folder.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// What `check` has found.
     #[error("{0} of these things are wrong")]
     Check(usize),
@@ -198,6 +214,8 @@ impl ExitError {
             | Self::Headscale(_)
             | Self::Provisioning(_)
             | Self::KeyExpiry(_)
+            | Self::HeadscaleFile(_)
+            | Self::Init { .. }
             | Self::Token(_)
             | Self::Password { .. }
             | Self::Addresses(_) => 2,
@@ -211,6 +229,7 @@ pub fn run() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Map { config, format } => map::run(config, format),
+        Command::Init(arguments) => init::run(&arguments),
         Command::Check(arguments) => check::run(arguments),
         Command::Token(command) => token::run(command),
         Command::Machines(command) => machines::run(command),

@@ -28,6 +28,7 @@
 //! | [`enroll`] | the other end of registration: a machine that wants into the tailnet |
 //! | [`headscale_file`] | Headscale's configuration, as far as it concerns its neighbours |
 //! | [`doctor`] | everything tried that has to work, and what to do where it does not |
+//! | [`first_setup`] | files to begin with, beside a Headscale that is there |
 //! | [`self_test`] | a region tried as its clients would |
 //! | [`cli`] | the commands of the program |
 //!
@@ -42,6 +43,7 @@ pub mod config;
 pub mod doctor;
 pub mod enroll;
 pub mod events;
+pub mod first_setup;
 pub mod headscale;
 pub mod headscale_file;
 pub mod http;

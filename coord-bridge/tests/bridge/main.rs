@@ -11,6 +11,7 @@ mod docs;
 #[path = "../../../derp/relay/tests/support/documents.rs"]
 mod documents;
 mod hostile;
+mod init;
 mod map;
 mod map_file;
 mod namespace;

@@ -11,6 +11,7 @@ use tempfile::NamedTempFile;
 mod contract;
 mod fake;
 mod fault;
+mod first_setup;
 mod map;
 mod program;
 mod real;
