@@ -13,7 +13,7 @@
 //! | [`refusal`] | why a request is refused |
 //! | [`registration`] | one registration, from token to key |
 //! | [`reconcile`] | what became of machines and keys |
-//! | [`installation`], [`stale`] | what was installed from them, and which go |
+//! | `installation`, `stale` | what was installed from them, and which go |
 //! | [`administration`] | what administrators do to machines and keys |
 //! | [`admin`] | administrators who come over the network |
 //! | [`tokens`], [`token_file`] | who may register |
