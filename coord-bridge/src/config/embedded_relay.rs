@@ -157,7 +157,7 @@ impl EmbeddedRelay {
                 let faults = faults.into_iter().map(|fault| format!("{TABLE}.{fault}"));
                 ConfigError::Faults(Faults(faults.collect()))
             }
-            other => other,
+            other @ (ConfigError::File(_) | ConfigError::Variable(_)) => other,
         })
     }
 

@@ -124,11 +124,10 @@ fn by_mode(part: Part, tried: String, path: &Path) -> Finding {
 }
 
 fn unreadable(part: Part, tried: String, path: &Path, error: &io::Error) -> Finding {
-    let remedy = match error.kind() {
-        io::ErrorKind::PermissionDenied => {
-            "run `check` as the bridge's user; if it is, make that the owner of the file".to_owned()
-        }
-        _ => format!("put the secret into {}", path.display()),
+    let remedy = if error.kind() == io::ErrorKind::PermissionDenied {
+        "run `check` as the bridge's user; if it is, make that the owner of the file".to_owned()
+    } else {
+        format!("put the secret into {}", path.display())
     };
     Finding::wrong(part, tried, format!("cannot be read: {error}"), remedy)
 }

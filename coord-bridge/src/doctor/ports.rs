@@ -74,11 +74,10 @@ fn finding(key: &str, address: SocketAddr, holder: &Holder) -> Finding {
             Finding::wrong(part, tried, "another program has it, or a bridge that hangs", remedy)
         }
         Holder::Denied(error) => {
-            let remedy = match error.kind() {
-                io::ErrorKind::PermissionDenied => {
-                    "ports below 1024 take CAP_NET_BIND_SERVICE; give another, or try as root"
-                }
-                _ => "give an address of this host",
+            let remedy = if error.kind() == io::ErrorKind::PermissionDenied {
+                "ports below 1024 take CAP_NET_BIND_SERVICE; give another, or try as root"
+            } else {
+                "give an address of this host"
             };
             Finding::wrong(part, tried, format!("cannot listen: {error}"), remedy)
         }
