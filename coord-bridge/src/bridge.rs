@@ -20,13 +20,13 @@ use crate::config::DEFAULT_PROVISIONING_LISTEN;
 use crate::events::Outlets;
 use crate::http::Pages;
 use crate::http::admin::AdminPages;
-use crate::http::api::Scope;
 use crate::http::basic::Login;
 use crate::http::listener;
 use crate::http::map::MapPages;
 use crate::http::metrics::MetricsPages;
 use crate::http::provisioning::ProvisioningPages;
 use crate::http::requests::Requests;
+use crate::http::scope::Scope;
 use crate::http::verify::VerifyPages;
 use crate::map_file::WriteError;
 use crate::metrics::Sources;
@@ -182,8 +182,9 @@ impl Bridge {
         let published = Arc::clone(publisher.published());
         let scope = Scope {
             provisioning: provisioning.clone(),
-            published: Arc::clone(&published),
+            publisher: Arc::clone(&publisher),
             relays: live,
+            verify: verify.clone(),
         };
         let map = Arc::new(MapPages::new(published, map_file, map_login));
         let registration = Arc::new(ProvisioningPages::new(provisioning.clone()));

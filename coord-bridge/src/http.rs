@@ -8,8 +8,9 @@
 //! | [`provisioning`] | the listener that installers register machines at |
 //! | [`verify`] | the listener that relays ask about nodes at, and hear of them |
 //! | [`body`], [`request`] | what an answer is made of, and what a request brings |
-//! | [`admin`] | the listener of administrators: who may ask there |
+//! | [`admin`] | the listener of administrators: who may ask there, and the pages for people |
 //! | [`api`] | what is answered there below `/api/v1` |
+//! | [`scope`] | what pages and API are about |
 //! | [`metrics`] | the listener that Prometheus scrapes |
 //! | [`requests`] | how many were answered |
 //!
@@ -27,6 +28,7 @@ pub mod metrics;
 pub mod provisioning;
 pub mod request;
 pub mod requests;
+pub mod scope;
 pub mod verify;
 
 use std::future::Future;

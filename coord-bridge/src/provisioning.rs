@@ -303,8 +303,13 @@ impl Provisioning {
     }
 
     /// Now, as the store has it.
-    fn now_ms(&self) -> i64 {
+    pub(crate) fn now_ms(&self) -> i64 {
         clock::millis(self.clock.now())
+    }
+
+    /// Time that never goes back.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.clock.elapsed()
     }
 
     /// What happened just now, for the store.

@@ -24,8 +24,8 @@ mod idempotency;
 mod keys;
 mod machines;
 pub mod openapi;
-mod page;
-mod problem;
+pub(super) mod page;
+pub(super) mod problem;
 mod route;
 mod routes;
 mod state;
@@ -38,34 +38,22 @@ use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderMap};
 use hyper::{Method, Request, StatusCode};
-use tokio::sync::watch;
+use serde_json::Value;
 
 use self::idempotency::{Answers, MAX_KEY_CHARS, Turn};
 use self::problem::Problem;
 use self::route::{Asked, Reply, Route};
 use self::routes::ROUTES;
+use super::scope::Scope;
 use super::{Answer, caller, request};
 use crate::provisioning::admin::Subject;
 use crate::provisioning::{Caller, Provisioning};
-use crate::published::Published;
-use crate::relays::LiveNode;
 
 /// What all paths begin with.
 pub const PREFIX: &str = "/api/v1";
 
 /// Most bytes in a request body. A token with 16 tags and 100 networks takes 3 KiB.
 pub const MAX_BODY_LEN: usize = 16 * 1024;
-
-/// What the API is about.
-#[derive(Debug)]
-pub struct Scope {
-    /// Registration; without it nobody can be let in.
-    pub provisioning: Option<Arc<Provisioning>>,
-    /// The map.
-    pub published: Arc<Published>,
-    /// Relays that have registered themselves, where relays can.
-    pub relays: Option<watch::Receiver<Arc<Vec<LiveNode>>>>,
-}
 
 /// The API.
 #[derive(Debug)]
@@ -75,8 +63,8 @@ pub(super) struct Api {
 }
 
 impl Api {
-    pub(super) fn new(scope: Scope) -> Self {
-        Self { scope: Arc::new(scope), answers: Arc::default() }
+    pub(super) fn new(scope: Arc<Scope>) -> Self {
+        Self { scope, answers: Arc::default() }
     }
 
     /// The answer to what was meant for another host.
@@ -117,6 +105,25 @@ impl Api {
             Ok(reply) => reply.answer(),
             Err(problem) => problem.answer(request_id),
         }
+    }
+
+    /// Does an operation that changes something for an administrator who was let in elsewhere.
+    /// Gives the body of its answer; null if it has none.
+    pub(super) async fn perform(
+        &self,
+        operation: &str,
+        path: Vec<String>,
+        body: &Value,
+        caller: Caller,
+    ) -> Result<Value, Problem> {
+        let Some(route) = ROUTES.iter().find(|route| route.operation == operation) else {
+            tracing::error!(operation, "there is no such operation");
+            return Err(Problem::internal());
+        };
+        let body = Bytes::from(body.to_string());
+        let asked = Asked { scope: Arc::clone(&self.scope), path, query: Vec::new(), body };
+        let reply = self.run(route, asked, None, Some(caller)).await?;
+        Ok(serde_json::from_slice(&reply.body).unwrap_or_default())
     }
 
     async fn admit(&self, caller: Option<&Caller>) -> Result<(), Problem> {

@@ -24,6 +24,16 @@ pub(super) fn of<B>(asked: &Request<B>, provisioning: &Provisioning) -> Caller {
     }
 }
 
+/// Whether `asked` came to a trusted proxy by TLS, as that says.
+pub(super) fn is_by_tls<B>(asked: &Request<B>, provisioning: &Provisioning) -> bool {
+    let peer = asked.extensions().get::<Peer>().map(|peer| peer.0.ip().to_canonical());
+    let trusted = &provisioning.settings().trusted_proxies;
+    let is_trusted = |peer: IpAddr| trusted.iter().any(|network| network.contains(peer));
+    let proto = asked.headers().get("x-forwarded-proto").map(|value| value.as_bytes());
+    peer.is_some_and(is_trusted)
+        && proto.is_some_and(|proto| proto.trim_ascii().eq_ignore_ascii_case(b"https"))
+}
+
 /// The address that a request comes from.
 ///
 /// Behind trusted proxies it is the last one in `X-Forwarded-For` that is none of them: what is

@@ -51,6 +51,16 @@ impl Provisioning {
         admitted
     }
 
+    /// The hash of the administrator's token as it is in the file now; `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Store`] where the file cannot be read.
+    pub(crate) async fn admin_token(&self) -> Result<Option<TokenHash>, Refusal> {
+        let token = self.read_file(self.settings.admin_token_file.clone()).await?;
+        Ok(token.as_ref().map(TokenHash::of))
+    }
+
     /// Writes down what an administrator has done, or why not.
     pub async fn note_admin(&self, caller: &Caller, outcome: &str, subject: Subject) {
         let mut entry = self.audit.entry(KIND, caller);

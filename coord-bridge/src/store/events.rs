@@ -24,7 +24,7 @@ pub const KINDS: &[(&str, &str)] = &[
     ("token", "an enrollment token was `created`, `rotated` or `revoked`"),
     (
         "admin",
-        "an administrator asked for something at the REST API: the operation that was done, or the code that it was refused with",
+        "an administrator asked for something at the REST API or on a page: the operation that was done, or the code that it was refused with",
     ),
 ];
 

@@ -3,8 +3,13 @@
 //! Does: holds the way from the registration of a live system over the key that its installer
 //! was given to the node that came with that key. Does not: guess by names or addresses.
 
+use std::collections::BTreeMap;
+
 use super::StoreError;
-use super::session::{Row, Session};
+use super::session::{Row, Session, Value};
+
+/// Most registrations that one query names; all databases take so many parameters.
+const MAX_MACHINES: usize = 500;
 
 /// An installation, from the moment that the installer has a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +69,32 @@ pub fn waiting(session: &mut dyn Session) -> Result<Vec<Installation>, StoreErro
 pub fn all(session: &mut dyn Session) -> Result<Vec<Installation>, StoreError> {
     let sql = format!("{SELECT} ORDER BY k.asked_ms, k.id");
     session.query(&sql, &[])?.iter().map(installation).collect()
+}
+
+/// The last one that was installed from each of `machines`, ids of registrations.
+///
+/// # Errors
+///
+/// [`StoreError`].
+pub fn of_machines(
+    session: &mut dyn Session,
+    machines: &[&str],
+) -> Result<BTreeMap<String, Installed>, StoreError> {
+    let mut found = BTreeMap::new();
+    for machines in machines.chunks(MAX_MACHINES) {
+        let places: Vec<String> = (1..=machines.len()).map(|place| format!("${place}")).collect();
+        let sql = format!(
+            "{SELECT} WHERE i.node_id IS NOT NULL AND i.machine IN ({}) ORDER BY k.asked_ms, k.id",
+            places.join(", ")
+        );
+        let values: Vec<Value> = machines.iter().map(|machine| (*machine).into()).collect();
+        let rows = session.query(&sql, &values)?;
+        for row in &rows {
+            let Installation { machine, installed, .. } = installation(row)?;
+            found.extend(installed.map(|installed| (machine, installed)));
+        }
+    }
+    Ok(found)
 }
 
 /// Writes down the node that came with a key.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::client::get;
 use crate::operations::many;
+use crate::pages::Session;
 use crate::running::{Running, request};
 
 /// Times that each is asked for.
@@ -41,6 +42,17 @@ fn list_time_of_ten_thousand_machines() {
         page("limit=100&cursor=1767225600989.09899");
     });
     print("GET /api/v1/machines?query, 1 of 10,000 found", || page("query=host-09999"));
+    let session = Session::open(&running);
+    print("the page of machines, 100 of 10,000", || {
+        assert_eq!(session.get("/machines").status, 200);
+    });
+    print("the page of machines, the last 100", || {
+        assert_eq!(session.get("/machines?cursor=1767225600989.09899").status, 200);
+    });
+    print("the page of machines, 1 of 10,000 found", || {
+        assert_eq!(session.get("/machines?query=host-09999").status, 200);
+    });
+    print("the overview", || assert_eq!(session.get("/").status, 200));
     print("GET /api/v1/status", || assert_eq!(running.get("/api/v1/status").status, 200));
     print("GET /metrics", || assert_eq!(get(running.metrics, "/metrics").status, 200));
 }

@@ -21,6 +21,7 @@ mod list_time;
 mod metrics;
 mod openapi;
 mod operations;
+mod pages;
 mod receiver;
 mod running;
 mod webhooks;

@@ -52,7 +52,7 @@ impl Bench {
         let (at, verify, settings) = (self.folder.path().display(), self.verify, &self.settings);
         let config = format!(
             "map_listen = \"127.0.0.1:0\"\nverify_listen = \"{verify}\"\n\
-             admin_listen = \"none\"\nmetrics_listen = \"none\"\n\
+             admin_listen = \"127.0.0.1:0\"\nmetrics_listen = \"none\"\n\
              login_server = \"https://hs.example.org\"\nstate_dir = \"{at}/state\"\n\
              [headscale]\nurl = \"{}\"\napi_key_file = \"{at}/api-key\"\n\
              [[region.nodes]]\nhostname = \"derp.example.org\"\n\

@@ -159,6 +159,33 @@ fn a_relay_outlives_its_bridge_in_the_map() {
     assert_eq!(post(bench.verify, "/v1/relay/heartbeat", Some(&token), &body).status, 200);
 }
 
+/// Over the API, and so on the page: what the channel knows of a relay.
+#[test]
+fn administrators_see_relays_and_their_streams() {
+    let bench = Bench::new();
+    let admin = bench.bridge.as_ref().unwrap().address("admin");
+    let token = std::fs::read_to_string(bench.folder.path().join("state/admin-token")).unwrap();
+    let (id, seq) = register(&bench, 7);
+    let _events = Events::open(bench.verify, &bench.relay_token(), &id, seq);
+    let mut relay = Value::Null;
+    eventually("its stream", || {
+        let headers = format!("Authorization: Bearer {}\r\nHost: localhost\r\n", token.trim());
+        let request = format!("GET /api/v1/relays HTTP/1.1\r\nConnection: close\r\n{headers}\r\n");
+        let answer = crate::client::send(admin, request.as_bytes()).unwrap();
+        let list: Value = serde_json::from_str(answer.text()).unwrap();
+        relay = list["relays"][0].clone();
+        if relay["channel"]["stream"] == true { Ok(()) } else { Err(list) }
+    });
+    assert_eq!((&relay["name"], &relay["region_id"]), (&"999-7".into(), &999.into()), "{relay}");
+    let channel = &relay["channel"];
+    assert_eq!((&channel["id"], &channel["version"]), (&id.into(), &"0.1.0".into()));
+    assert_eq!(channel["key"], private(7).public().to_string());
+    assert_eq!(channel["live"], true);
+    for date in ["since", "heard"] {
+        assert!(channel[date].as_str().unwrap().ends_with('Z'), "{relay}");
+    }
+}
+
 /// O4.1: made for its owner; overwritten, the old one ends at once.
 #[test]
 fn the_token_is_read_again_when_it_is_overwritten() {

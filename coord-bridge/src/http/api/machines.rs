@@ -11,6 +11,7 @@ use super::page::{self, Cursor};
 use super::problem::Problem;
 use super::route::{Asked, Reply};
 use crate::provisioning::timestamp;
+use crate::store::installations::{self, Installed};
 use crate::store::machines::{self, Filter, Machine, State};
 
 /// Most characters of a text that is looked for.
@@ -44,6 +45,22 @@ pub(super) struct MachineBody {
     token_name: String,
     /// Registration that this one took the place of.
     replaces: Option<String>,
+    /// What was installed last from this live system; null if nothing was, or is not seen yet.
+    installed: Option<InstalledBody>,
+}
+
+/// A machine that was installed from a live system, as it was when it first came.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Installed")]
+pub(super) struct InstalledBody {
+    /// Headscale's number of its node.
+    node_id: String,
+    /// Its name in the tailnet.
+    hostname: String,
+    /// Address of its node; may be empty.
+    tailscale_ip: String,
+    /// When it was found, RFC 3339.
+    found: String,
 }
 
 /// Some registrations, the oldest first.
@@ -85,12 +102,23 @@ pub(super) async fn list(asked: Asked) -> Result<Reply, Problem> {
     };
     let store = asked.scope.provisioning()?.store();
     // One more tells whether another page follows.
-    let found = store.read(move |session| machines::page(session, &filter, count + 1)).await?;
+    let (found, mut installed) = store
+        .read(move |session| {
+            let found = machines::page(session, &filter, count + 1)?;
+            let ids: Vec<&str> = found.iter().map(|machine| machine.id.as_str()).collect();
+            let installed = installations::of_machines(session, &ids)?;
+            Ok((found, installed))
+        })
+        .await?;
     let (found, next_cursor) = page::cut(found, count, |machine| Cursor {
         at_ms: machine.registered_ms,
         id: machine.id.clone(),
     });
-    let machines = found.into_iter().map(MachineBody::from).collect();
+    let machines = found.into_iter().map(|machine| {
+        let installed = installed.remove(&machine.id);
+        MachineBody::new(machine, installed)
+    });
+    let machines = machines.collect();
     Reply::json(StatusCode::OK, &MachineList { machines, next_cursor })
 }
 
@@ -98,9 +126,14 @@ pub(super) async fn get(asked: Asked) -> Result<Reply, Problem> {
     let id = asked.name();
     let wanted = id.clone();
     let store = asked.scope.provisioning()?.store();
-    let found = store.read(move |session| machines::by_id(session, &wanted)).await?;
+    let (found, mut installed) = store
+        .read(move |session| {
+            let installed = installations::of_machines(session, &[&wanted])?;
+            Ok((machines::by_id(session, &wanted)?, installed))
+        })
+        .await?;
     let machine = found.ok_or_else(|| Problem::not_found(format!("there is no machine {id:?}")))?;
-    Reply::json(StatusCode::OK, &MachineBody::from(machine))
+    Reply::json(StatusCode::OK, &MachineBody::new(machine, installed.remove(&id)))
 }
 
 pub(super) async fn delete(asked: Asked) -> Result<Reply, Problem> {
@@ -120,9 +153,10 @@ fn ended(id: String, node_key: Option<String>) -> Result<Reply, Problem> {
     Ok(Reply::json(StatusCode::OK, &body)?.about_machine(&body.id))
 }
 
-impl From<Machine> for MachineBody {
-    fn from(machine: Machine) -> Self {
+impl MachineBody {
+    fn new(machine: Machine, installed: Option<Installed>) -> Self {
         Self {
+            installed: installed.map(InstalledBody::from),
             id: machine.id,
             hostname: machine.hostname,
             mac: machine.mac,
@@ -135,6 +169,17 @@ impl From<Machine> for MachineBody {
             remote_ip: machine.remote_ip,
             token_name: machine.token,
             replaces: machine.replaces,
+        }
+    }
+}
+
+impl From<Installed> for InstalledBody {
+    fn from(installed: Installed) -> Self {
+        Self {
+            node_id: installed.node_id,
+            hostname: installed.hostname,
+            tailscale_ip: installed.tailscale_ip,
+            found: timestamp::write(installed.found_ms),
         }
     }
 }

@@ -7,23 +7,23 @@ use super::problem::Problem;
 use super::route::Asked;
 
 /// Rows of a page unless told otherwise.
-pub(super) const DEFAULT_LIMIT: i64 = 100;
+pub(in crate::http) const DEFAULT_LIMIT: i64 = 100;
 
 /// Most rows of a page; some 400 bytes each.
 pub(super) const MAX_LIMIT: i64 = 1_000;
 
 /// Where a page ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Cursor {
+pub(in crate::http) struct Cursor {
     /// What rows are sorted by, in ms since 1970.
-    pub(super) at_ms: i64,
+    pub(in crate::http) at_ms: i64,
     /// Which row, of those of that moment.
-    pub(super) id: String,
+    pub(in crate::http) id: String,
 }
 
 impl Cursor {
     /// A cursor that was written by [`Cursor::write`].
-    pub(super) fn read(text: &str) -> Result<Self, Problem> {
+    pub(in crate::http) fn read(text: &str) -> Result<Self, Problem> {
         let invalid = || Problem::invalid("cursor: not one that a page has named");
         let (at_ms, id) = text.split_once('.').ok_or_else(invalid)?;
         let at_ms = at_ms.parse().map_err(|_| invalid())?;
@@ -33,7 +33,7 @@ impl Cursor {
         Ok(Self { at_ms, id: id.to_owned() })
     }
 
-    pub(super) fn write(&self) -> String {
+    pub(in crate::http) fn write(&self) -> String {
         format!("{}.{}", self.at_ms, self.id)
     }
 }
@@ -46,7 +46,7 @@ pub(super) fn limit(asked: &Asked) -> Result<i64, Problem> {
 }
 
 /// The first `count` of `rows`, and the cursor for those that follow, if there are more.
-pub(super) fn cut<T>(
+pub(in crate::http) fn cut<T>(
     mut rows: Vec<T>,
     count: i64,
     cursor: impl Fn(&T) -> Cursor,

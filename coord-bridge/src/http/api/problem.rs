@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 
 use hyper::StatusCode;
-use hyper::header::{ALLOW, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::header::{ALLOW, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -25,12 +25,12 @@ const TYPE_PREFIX: &str = "urn:coord-bridge:problem:";
 
 /// Something that went wrong, before it is an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Problem {
-    pub(super) status: StatusCode,
+pub(in crate::http) struct Problem {
+    pub(in crate::http) status: StatusCode,
     /// A word for programs, which stays.
-    pub(super) code: &'static str,
-    title: Cow<'static, str>,
-    detail: String,
+    pub(in crate::http) code: &'static str,
+    pub(in crate::http) title: Cow<'static, str>,
+    pub(in crate::http) detail: String,
     /// Seconds.
     retry_after: Option<u64>,
     allow: Option<String>,
@@ -55,7 +55,7 @@ pub(super) struct ProblemBody<'a> {
 }
 
 impl Problem {
-    pub(super) fn new(
+    pub(in crate::http) fn new(
         status: StatusCode,
         code: &'static str,
         title: &'static str,
@@ -72,12 +72,12 @@ impl Problem {
     }
 
     /// There is nothing at that path.
-    pub(super) fn not_found(detail: impl Into<String>) -> Self {
+    pub(in crate::http) fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", "Not found", detail)
     }
 
     /// The request says something that cannot be.
-    pub(super) fn invalid(detail: impl Into<String>) -> Self {
+    pub(in crate::http) fn invalid(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid", "The request cannot be taken", detail)
     }
 
@@ -96,7 +96,7 @@ impl Problem {
     }
 
     /// A fault of ours.
-    pub(super) fn internal() -> Self {
+    pub(in crate::http) fn internal() -> Self {
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal",
@@ -117,9 +117,7 @@ impl Problem {
         let body = serde_json::to_vec(&body).unwrap_or_default();
         let mut answer = answer(self.status, HeaderValue::from_static(PROBLEM_JSON), body);
         let headers = answer.headers_mut();
-        if let Some(seconds) = self.retry_after {
-            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
-        }
+        self.hint(headers);
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
@@ -127,6 +125,13 @@ impl Problem {
             headers.insert(ALLOW, allow);
         }
         answer
+    }
+
+    /// Says when to come again, where that is known.
+    pub(in crate::http) fn hint(&self, headers: &mut HeaderMap) {
+        if let Some(seconds) = self.retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
     }
 }
 

@@ -13,8 +13,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::Scope;
 use super::problem::Problem;
+use crate::http::scope::Scope;
 use crate::http::{Answer, JSON, answer};
 use crate::provisioning::admin::Subject;
 
