@@ -9,6 +9,7 @@ mod access;
 #[path = "../provisioning/bench.rs"]
 #[expect(dead_code, reason = "the tests of registration use all of it")]
 mod bench;
+mod browser;
 #[path = "../bridge/client.rs"]
 mod client;
 mod docs;
