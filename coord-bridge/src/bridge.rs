@@ -31,6 +31,7 @@ use crate::http::verify::VerifyPages;
 use crate::map_file::WriteError;
 use crate::metrics::Sources;
 use crate::provisioning::Provisioning;
+use crate::publication::accord::Accord;
 use crate::publication::status::Status;
 use crate::publication::{self, Live, Plan, Publisher};
 use crate::published::Edition;
@@ -105,6 +106,8 @@ pub struct Setup {
     pub admin_hosts: Vec<String>,
     /// Outlets of events.
     pub outlets: Option<Arc<Outlets>>,
+    /// Where several bridges agree on one map.
+    pub accord: Option<Accord>,
 }
 
 /// A running bridge. Dropping it stops it.
@@ -156,8 +159,17 @@ impl Bridge {
     ///
     /// [`StartError`], on one line that names the file and what to do.
     pub fn start(listeners: Listeners, setup: Setup) -> Result<Self, StartError> {
-        let Setup { plan, live, map_login, map_file, provisioning, verify, admin_hosts, outlets } =
-            setup;
+        let Setup {
+            plan,
+            live,
+            map_login,
+            map_file,
+            provisioning,
+            verify,
+            admin_hosts,
+            outlets,
+            accord,
+        } = setup;
         let key = publication::new_probe_key()?;
         let publisher = Publisher::start(plan, live.clone(), map_file.clone(), key)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -210,6 +222,9 @@ impl Bridge {
             metrics: running.serve(listeners.metrics, &metrics, &of_metrics)?,
         };
         running.runtime.spawn(Arc::clone(&publisher).run());
+        if let Some(accord) = accord {
+            running.runtime.spawn(accord.keep(Arc::clone(&publisher)));
+        }
         Ok(Self { addresses, publisher, running: Some(running) })
     }
 

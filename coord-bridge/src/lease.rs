@@ -130,7 +130,14 @@ impl Lease {
         let term = Arc::new(Term { me: me.into(), until: Mutex::default() });
         let (stop, stopped) = sync_channel(0);
         let (ends, ended) = sync_channel(0);
-        let striver = Striver { store, pace, term: Arc::clone(&term), rival: None, led: false };
+        let striver = Striver {
+            store,
+            pace,
+            term: Arc::clone(&term),
+            rival: None,
+            has_rivals: false,
+            led: false,
+        };
         std::thread::Builder::new().name("lease".to_owned()).spawn(move || {
             striver.run(&stopped);
             drop(ends);
@@ -192,6 +199,8 @@ struct Striver {
     term: Arc<Term>,
     /// Somebody else's claim, and when it was first seen.
     rival: Option<(Claim, Instant)>,
+    /// Somebody else had the lease, at any time.
+    has_rivals: bool,
     /// What the log has.
     led: bool,
 }
@@ -209,7 +218,10 @@ impl Striver {
             fails = done.is_err();
             let leads = self.term.lasts();
             if leads != self.led {
-                tracing::info!(leads, "this bridge leads, or does not any more");
+                // A bridge that is alone has nothing to tell when it starts.
+                if self.has_rivals || !leads {
+                    tracing::info!(leads, "this bridge leads, or does not any more");
+                }
                 self.led = leads;
             }
             if stopped.recv_timeout(self.pace.renew) == Err(RecvTimeoutError::Disconnected) {
@@ -230,6 +242,7 @@ impl Striver {
         let me = Arc::clone(&self.term.me);
         let overdue = match self.store.read_now(leases::current)? {
             Some(claim) if *claim.holder != *me => {
+                self.has_rivals = true;
                 if !self.is_overdue(&claim, began) {
                     self.term.end();
                     return Ok(());

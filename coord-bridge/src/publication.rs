@@ -9,6 +9,7 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | [`accord`] | the same map at several bridges |
 //! | [`compose`] | one map out of regions of ours and of others; pure |
 //! | [`health`] | which nodes of ours are in; pure |
 //! | [`Plan`] | what an operator wants to be published |
@@ -23,6 +24,7 @@
 //! fails, the map that is published stays.
 //! Does not: serve it; that is `http`.
 
+pub mod accord;
 pub mod compose;
 pub mod copy;
 pub mod embedded;
@@ -44,6 +46,7 @@ use derp_relay::probe::Authorities;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+use self::accord::Verdicts;
 use self::health::{Move, Probed, Turn};
 use self::probing::Prober;
 use self::state::State;
@@ -174,6 +177,25 @@ impl Publisher {
                 Err(error)
             }
         }
+    }
+
+    /// Which nodes are in, by what this bridge has found.
+    #[must_use]
+    pub fn verdicts(&self) -> Verdicts {
+        self.state().book.verdicts()
+    }
+
+    /// Publishes from now on what another bridge has found of nodes that both know; with nothing
+    /// found, what this one has.
+    pub async fn follow(self: &Arc<Self>, verdicts: Verdicts) {
+        if self.state().book.follows(&verdicts) {
+            return;
+        }
+        self.change(move |state, _, _| {
+            state.book.follow(verdicts);
+            Vec::new()
+        })
+        .await;
     }
 
     /// Probes, fetches and looks, for as long as it is polled.

@@ -9,7 +9,7 @@
 //! | [`location`] | where the store is |
 //! | [`schema`] | tables, and how an older store becomes a newer one |
 //! | [`session`] | SQL that both databases take |
-//! | [`tokens`], [`machines`], [`keys`], [`installations`], [`events`], [`relay_events`], [`relays`], [`leases`] | the rows, one module per table |
+//! | [`tokens`], [`machines`], [`keys`], [`installations`], [`events`], [`relay_events`], [`relays`], [`leases`], [`verdicts`] | the rows, one module per table |
 //! | [`backup`] | a copy of a store in use |
 //!
 //! Does: runs each piece of work as one transaction that is on the disk before it is answered;
@@ -31,6 +31,7 @@ pub mod schema;
 pub mod session;
 mod sqlite;
 pub mod tokens;
+pub mod verdicts;
 
 use std::fmt;
 use std::sync::Arc;

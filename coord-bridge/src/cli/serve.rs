@@ -19,7 +19,9 @@ use crate::events::webhook::{Pace, SetupError};
 use crate::http::basic::Login;
 use crate::lease::{self, Leadership, Lease};
 use crate::provisioning::Provisioning;
+use crate::publication::accord::Accord;
 use crate::publication::{Change, Plan};
+use crate::store::{Location, Store};
 
 pub(super) fn run(arguments: &ConfigArguments) -> Result<(), ExitError> {
     let (config, log) = load(arguments)?;
@@ -42,7 +44,17 @@ pub(super) fn run(arguments: &ConfigArguments) -> Result<(), ExitError> {
         tracing::error!(%error, "this bridge does not lead until a restart");
     });
     // Without a lease nobody leads: another bridge may.
-    let leadership = lease.as_ref().map_or_else(|()| Leadership::new(|| false), Lease::leadership);
+    let leadership = match &lease {
+        Ok((lease, _)) => lease.leadership(),
+        Err(()) => Leadership::new(|| false),
+    };
+    // A file has one bridge.
+    let is_shared = matches!(config.registration.store, Location::Server(_));
+    let accord = lease
+        .as_ref()
+        .ok()
+        .filter(|_| is_shared)
+        .map(|(_, store)| Accord { store: store.clone(), leadership: leadership.clone() });
     if let Some(provisioning) = &provisioning {
         provisioning.lead_by(leadership.clone());
     }
@@ -69,6 +81,7 @@ pub(super) fn run(arguments: &ConfigArguments) -> Result<(), ExitError> {
         verify,
         admin_hosts: config.admin_hosts.clone(),
         outlets: outlets.clone(),
+        accord,
     };
     let bridge = Bridge::start(listeners, setup)?;
     let relay = embedded.as_ref().map(relay_fields).unwrap_or_default();
@@ -102,8 +115,9 @@ pub(super) fn run(arguments: &ConfigArguments) -> Result<(), ExitError> {
 
 /// What this bridge leads by, with a connection of its own: a crowd that registers must not cost
 /// it the lead.
-fn lead(config: &Config) -> Result<Lease, ExitError> {
-    Ok(Lease::strive(store::open(&config.registration)?, lease::Pace::default())?)
+fn lead(config: &Config) -> Result<(Lease, Store), ExitError> {
+    let store = store::open(&config.registration)?;
+    Ok((Lease::strive(store.clone(), lease::Pace::default())?, store))
 }
 
 fn settled(embedded: Option<&Embedded>, plan: Plan) -> Plan {

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use derp::map::{DerpMap, Node, Region};
 
+use super::accord::Verdicts;
 use crate::config::OWN_REGION_IDS;
 use crate::relays::LiveNode;
 
@@ -48,6 +49,8 @@ pub struct Book {
     probing: bool,
     /// Live nodes that are not taken.
     refused: Vec<Move>,
+    /// What another bridge has found, where that is followed.
+    followed: Verdicts,
 }
 
 /// What is known of one node.
@@ -199,8 +202,38 @@ impl Book {
     /// The nodes that are in, in the order that they are published in.
     #[must_use]
     pub fn members(&self) -> Vec<LiveNode> {
-        let within = self.entries.iter().filter(|it| it.is_in);
-        within.map(|it| it.member.clone()).collect()
+        let placed = self.entries.iter().zip(self.placed());
+        placed.filter(|(_, is_in)| *is_in).map(|(it, _)| it.member.clone()).collect()
+    }
+
+    /// For each of [`Book::entries`], whether it is in: as another bridge has found, where that is
+    /// followed and leaves a node that may be a home; otherwise as this one has.
+    #[must_use]
+    pub fn placed(&self) -> Vec<bool> {
+        let led = |it: &Entry| self.followed.get(&name(&it.member)).copied().unwrap_or(it.is_in);
+        let placed: Vec<bool> = self.entries.iter().map(led).collect();
+        let mut within = self.entries.iter().zip(&placed).filter(|(_, is_in)| **is_in);
+        if within.any(|(it, _)| may_be_home(&self.named, &it.member)) {
+            placed
+        } else {
+            self.entries.iter().map(|it| it.is_in).collect()
+        }
+    }
+
+    /// Which nodes are in by what this bridge has found. Nodes are named by all that clients see.
+    #[must_use]
+    pub fn verdicts(&self) -> Verdicts {
+        self.entries.iter().map(|it| (name(&it.member), it.is_in)).collect()
+    }
+
+    /// Whether it follows exactly this.
+    pub(super) fn follows(&self, verdicts: &Verdicts) -> bool {
+        self.followed == *verdicts
+    }
+
+    /// Follows this from now on; nothing, where it is empty.
+    pub(super) fn follow(&mut self, verdicts: Verdicts) {
+        self.followed = verdicts;
     }
 
     /// All nodes that are known, in the same order.
@@ -378,6 +411,11 @@ fn key(member: &LiveNode) -> (u64, &str, &str, &str) {
     (member.region_id, &node.name, &node.host_name, &node.cert_name)
 }
 
+/// A node by all that clients see of it.
+fn name(member: &LiveNode) -> String {
+    alone(member).to_json()
+}
+
 fn may_be_home(named: &[Region], member: &LiveNode) -> bool {
     let named = named.iter().find(|region| region.id == member.region_id);
     !member.node.stun_only && named.is_none_or(|region| !region.no_measure_no_home)
@@ -385,7 +423,12 @@ fn may_be_home(named: &[Region], member: &LiveNode) -> bool {
 
 /// Whether a live node alone would be a map without faults.
 fn is_sound(member: &LiveNode) -> bool {
+    alone(member).validate().is_ok()
+}
+
+/// A map of nothing but this node.
+fn alone(member: &LiveNode) -> DerpMap {
     let region =
         Region { id: member.region_id, nodes: vec![member.node.clone()], ..Region::default() };
-    DerpMap { regions: [(region.id, region)].into(), ..DerpMap::default() }.validate().is_ok()
+    DerpMap { regions: [(region.id, region)].into(), ..DerpMap::default() }
 }

@@ -193,13 +193,14 @@ impl State {
 
     /// A picture of it.
     pub(super) fn picture(&self) -> Status {
-        let nodes = self.book.entries().iter().map(|it| NodeStatus {
+        let placed = self.book.entries().iter().zip(self.book.placed());
+        let nodes = placed.map(|(it, is_in)| NodeStatus {
             region: it.member.region_id,
             node: it.member.node.clone(),
             configured: it.configured,
             live: it.live,
-            is_in: it.is_in,
-            is_kept: it.is_kept(),
+            is_in,
+            is_kept: is_in && it.is_kept(),
             since: it.since,
             last_probe: it.last.clone(),
         });

@@ -129,6 +129,10 @@ const BRIDGES: Migration = Migration {
             said TEXT NOT NULL,
             since_ms BIGINT NOT NULL,
             heard_ms BIGINT NOT NULL)",
+        "CREATE TABLE verdicts (
+            name TEXT PRIMARY KEY,
+            body TEXT NOT NULL,
+            at_ms BIGINT NOT NULL)",
     ],
 };
 

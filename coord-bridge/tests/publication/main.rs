@@ -3,6 +3,7 @@
 //! Rules by themselves first, without IO; then with real relays and real servers on loopback.
 #![expect(clippy::unwrap_used, reason = "test code: a panic is the report")]
 
+mod accord;
 #[path = "../bridge/client.rs"]
 mod client;
 mod compose;
