@@ -105,6 +105,77 @@ fn rows_come_back_as_they_were_written() {
     });
 }
 
+/// What lists and outlets read: every row once, from either end.
+#[test]
+fn events_are_read_in_pages_from_either_end() {
+    on_both(|location| {
+        let store = Store::new(location).unwrap();
+        store
+            .write_now(|session| {
+                for number in 0..7_i64 {
+                    let kind = if number % 2 == 0 { "key" } else { "machine" };
+                    // Ids that come too late, as of a bridge whose clock is behind.
+                    let id = format!("{:026}", 9 - number);
+                    let kind = kind.to_owned();
+                    let event = Event { id, at_ms: number * 10, kind, ..Event::default() };
+                    events::insert(session, &event)?;
+                }
+                Ok(())
+            })
+            .unwrap();
+        let at = |events: &[Event]| events.iter().map(|it| it.at_ms / 10).collect::<Vec<_>>();
+        let all = store.read_now(|session| events::after(session, "", 100)).unwrap();
+        assert_eq!(at(&all), [0, 1, 2, 3, 4, 5, 6], "in the order of writing, whatever the ids");
+        let (third, fifth) = (all[2].id.clone(), all[4].id.clone());
+        let (from, to) = (third.clone(), fifth.clone());
+        let found = store.read_now(move |session| {
+            Ok((
+                events::after(session, &from, 2)?,
+                events::count_after(session, &from)?,
+                events::before(session, Some(&to), None, 2)?,
+                events::before(session, None, Some("key"), 2)?,
+                events::last_id_before(session, 30)?,
+            ))
+        });
+        let (after, count, before, keys, last) = found.unwrap();
+        assert_eq!((at(&after), count, at(&before)), (vec![3, 4], 4, vec![3, 2]));
+        assert_eq!((at(&keys), last), (vec![6, 4], Some(third)));
+        assert_eq!(store.read_now(move |s| events::count_after(s, &fifth)).unwrap(), 2);
+    });
+}
+
+/// Filters and pages of machines, with what SQL could mistake for something else.
+#[test]
+fn machines_are_read_in_pages() {
+    on_both(|location| {
+        let store = Store::new(location).unwrap();
+        store
+            .write_now(|session| {
+                for (number, name) in ["a%b", "a_b", "A!b", "axb"].into_iter().enumerate() {
+                    let id = format!("0{number}");
+                    let row = machine(&id, name, State::Pending);
+                    machines::insert(session, &Machine { hostname: name.to_owned(), ..row })?;
+                }
+                machines::insert(session, &machine("09", "over", State::Deleted))
+            })
+            .unwrap();
+        let page = |filter: machines::Filter, count| {
+            let found = store.read_now(move |session| machines::page(session, &filter, count));
+            found.unwrap().into_iter().map(|it| it.id).collect::<Vec<_>>()
+        };
+        let all = machines::Filter::default();
+        assert_eq!(page(all.clone(), 2), ["00", "01"]);
+        let after = Some((1_000, "01".to_owned()));
+        assert_eq!(page(machines::Filter { after, ..all.clone() }, 10), ["02", "03", "09"]);
+        let state = Some(State::Deleted);
+        assert_eq!(page(machines::Filter { state, ..all.clone() }, 10), ["09"]);
+        for (text, found) in [("a%b", "00"), ("A_B", "01"), ("a!B", "02"), ("XB", "03")] {
+            let text = Some(text.to_owned());
+            assert_eq!(page(machines::Filter { text, ..all.clone() }, 10), [found]);
+        }
+    });
+}
+
 #[test]
 fn work_that_fails_leaves_nothing() {
     on_both(|location| {
