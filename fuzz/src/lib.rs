@@ -11,6 +11,7 @@ mod http;
 mod login;
 mod map;
 mod record;
+mod relays;
 mod shard;
 mod stun;
 
@@ -21,5 +22,6 @@ pub use http::upgrade_request;
 pub use login::{client_info, login_server};
 pub use map::derp_map;
 pub use record::tls_record;
+pub use relays::{relay_event, relay_registration};
 pub use shard::shard_script;
 pub use stun::stun_message;

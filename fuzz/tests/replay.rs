@@ -53,6 +53,8 @@ drivers!(
     headscale_answer,
     login_server,
     relay_config,
+    relay_event,
+    relay_registration,
     shard_script,
     stun_message,
     tls_record,
