@@ -221,8 +221,12 @@ pub fn rotate(
     let secret = new_token()?;
     if name == FILE_TOKEN {
         let before = token_file::read(file).unwrap_or_default();
-        store.write_now(move |session| {
+        let was_revoked = store.write_now(move |session| {
             ensure_file_token(session, now_ms)?;
+            let row = tokens::by_name(session, FILE_TOKEN)?;
+            let was_revoked = row.is_some_and(|row| row.revoked_ms.is_some());
+            // Secrets that were revoked stay so, whatever the grace: they may have leaked.
+            let ends_ms = if was_revoked { now_ms } else { ends_ms };
             tokens::end_secrets(session, FILE_TOKEN, ends_ms)?;
             if let Some(before) = before.filter(|_| ends_ms > now_ms) {
                 let hash = TokenHash::of(&before).to_hex();
@@ -230,13 +234,19 @@ pub fn rotate(
                 let secret = TokenSecret { hash, token, ends_ms: Some(ends_ms) };
                 tokens::add_secret(session, &secret, now_ms)?;
             }
-            session.execute(
-                "UPDATE tokens SET revoked_ms = NULL WHERE name = $1",
-                &[FILE_TOKEN.into()],
-            )?;
-            note(session, FILE_TOKEN, "rotated", now_ms)
+            note(session, FILE_TOKEN, "rotated", now_ms)?;
+            Ok(was_revoked)
         })?;
         token_file::replace(file, &secret)?;
+        if was_revoked {
+            // Only now: until here the file has the secret that was revoked.
+            store.write_now(|session| {
+                session.execute(
+                    "UPDATE tokens SET revoked_ms = NULL WHERE name = $1",
+                    &[FILE_TOKEN.into()],
+                )
+            })?;
+        }
         return Ok(secret);
     }
     let hash = TokenHash::of(&secret).to_hex();
