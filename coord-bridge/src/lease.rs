@@ -14,6 +14,7 @@
 
 use std::fmt;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -40,6 +41,8 @@ const RELEASE_TIME: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub struct Leadership {
     may_lead: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// Whether another bridge was seen to renew its lease.
+    has_rival: Arc<dyn Fn() -> bool + Send + Sync>,
     /// As whom it holds the lease; `None` where there is no lease.
     holder: Option<Arc<str>>,
 }
@@ -80,13 +83,20 @@ impl Leadership {
     /// A bridge leads while `may_lead` says so.
     #[must_use]
     pub fn new(may_lead: impl Fn() -> bool + Send + Sync + 'static) -> Self {
-        Self { may_lead: Arc::new(may_lead), holder: None }
+        Self { may_lead: Arc::new(may_lead), has_rival: Arc::new(|| true), holder: None }
     }
 
     /// Whether this bridge may lead now.
     #[must_use]
     pub fn may_lead(&self) -> bool {
         (self.may_lead)()
+    }
+
+    /// Whether another bridge is known to be at work: its lease was seen to be renewed. The lease
+    /// of one that has died, or of this one before it started, is no rival.
+    #[must_use]
+    pub fn has_rival(&self) -> bool {
+        (self.has_rival)()
     }
 
     /// Waits until this bridge does not lead any more.
@@ -127,7 +137,11 @@ impl Lease {
     /// The system has no thread left.
     pub fn strive(store: Store, pace: Pace) -> io::Result<Self> {
         let me = id::new(millis(SystemTime::now()));
-        let term = Arc::new(Term { me: me.into(), until: Mutex::default() });
+        let term = Arc::new(Term {
+            me: me.into(),
+            until: Mutex::default(),
+            has_rival: AtomicBool::new(false),
+        });
         let (stop, stopped) = sync_channel(0);
         let (ends, ended) = sync_channel(0);
         let striver = Striver {
@@ -149,8 +163,12 @@ impl Lease {
     #[must_use]
     pub fn leadership(&self) -> Leadership {
         let term = Arc::clone(&self.term);
-        let holder = Some(Arc::clone(&term.me));
-        Leadership { may_lead: Arc::new(move || term.lasts()), holder }
+        let (rival, holder) = (Arc::clone(&term), Some(Arc::clone(&term.me)));
+        Leadership {
+            may_lead: Arc::new(move || term.lasts()),
+            has_rival: Arc::new(move || rival.has_rival.load(Ordering::Relaxed)),
+            holder,
+        }
     }
 }
 
@@ -175,6 +193,8 @@ impl fmt::Debug for Lease {
 struct Term {
     me: Arc<str>,
     until: Mutex<Option<Instant>>,
+    /// Another bridge was seen to renew its lease.
+    has_rival: AtomicBool,
 }
 
 impl Term {
@@ -268,7 +288,11 @@ impl Striver {
             Some((known, since)) if known == claim => {
                 now.saturating_duration_since(*since) >= self.pace.takeover
             }
-            Some(_) | None => {
+            before => {
+                // A claim that changes while it is watched is somebody's who lives.
+                if before.as_ref().is_some_and(|(known, _)| known.holder == claim.holder) {
+                    self.term.has_rival.store(true, Ordering::Relaxed);
+                }
                 // The look has ended later than it began, but no renewal is older than its end.
                 self.rival = Some((claim.clone(), Instant::now()));
                 false

@@ -115,7 +115,10 @@ impl Feed {
             None => self.begin().await?,
         };
         if !self.leadership.may_lead() {
-            self.follow(&position).await?;
+            // A bridge that is alone and does not lead yet has nobody to follow.
+            if self.leadership.has_rival() {
+                self.follow(&position).await?;
+            }
             return Ok(false);
         }
         let from = position.clone();

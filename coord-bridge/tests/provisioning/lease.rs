@@ -46,6 +46,21 @@ fn one_leads_and_whoever_stops_is_followed_at_once() {
     });
 }
 
+/// The row of a bridge that has died is nobody to follow; one that is renewed is.
+#[test]
+fn only_a_bridge_that_lives_is_a_rival() {
+    on_both(|location| {
+        let store = Store::new(location.clone()).unwrap();
+        store.write_now(|session| leases::claim(session, "dead", None)).unwrap();
+        let first = strive(&location);
+        until("it leads", || leads(&first));
+        assert!(!first.leadership().has_rival());
+        let second = strive(&location);
+        until("it knows of the first", || second.leadership().has_rival());
+        assert!(!leads(&second) && !first.leadership().has_rival());
+    });
+}
+
 /// `kill -9`, a host without power, a client that is half open: all leave the row behind.
 #[test]
 fn a_leader_that_is_silent_is_followed_after_a_while_and_not_before() {
