@@ -331,6 +331,13 @@ impl Provisioning {
         Event { hostname, ..self.event(kind, outcome, Some(machine.id.clone())) }
     }
 
+    /// Gets it to relays of this bridge that a node is gone, before the store has it.
+    fn tell_relays_at_once(&self, node: Option<NodePublic>) {
+        if let (Some(node), Some(journal)) = (node, self.journal.get()) {
+            journal.tell_at_once(node);
+        }
+    }
+
     /// Gets it to relays that a node is gone; `stored` is what came of writing that down.
     async fn tell_relays<T>(&self, node: Option<NodePublic>, stored: &Result<T, StoreError>) {
         let (Some(node), Some(journal)) = (node, self.journal.get()) else { return };

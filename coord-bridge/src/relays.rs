@@ -184,6 +184,8 @@ impl Relays {
     ) -> Result<Registered, RegistrationFault> {
         let (now, now_ms) = (self.clock.elapsed(), millis(self.clock.now()));
         let id = self.registry.register(said, now, now_ms)?;
+        // Before it is answered: its stream may go to another bridge.
+        self.save_soon().await;
         let seq = u64::try_from(self.journal.newest().await).unwrap_or_default();
         Ok(Registered { id, heartbeat_seconds: HEARTBEAT_TIME.as_secs(), seq })
     }

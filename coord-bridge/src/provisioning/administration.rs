@@ -147,8 +147,9 @@ impl Provisioning {
         &self,
         id: &str,
     ) -> Result<Option<NodePublic>, AdministrationError> {
+        // Keys first: what joins after the nodes were listed would stay.
+        self.end_keys_of(&self.machine(id).await?).await?;
         let (machine, node) = self.machine_and_node(id).await?;
-        self.end_keys_of(&machine).await?;
         if let Some(node) = &node {
             self.call(self.headscale.delete_node(&node.id)).await?;
         }
@@ -156,6 +157,7 @@ impl Provisioning {
         let event = self.event_of("machine", "deleted", &machine);
         let now_ms = self.now_ms();
         let gone = node.and_then(|node| node.node_key);
+        self.tell_relays_at_once(gone);
         let stored = self
             .store
             .write(move |session| {
@@ -187,6 +189,7 @@ impl Provisioning {
         self.call(self.headscale.expire_node(&node.id)).await?;
         let event = self.event_of("machine", "logged_out", &machine);
         let (gone, now_ms) = (node.node_key, self.now_ms());
+        self.tell_relays_at_once(gone);
         let stored = self
             .store
             .write(move |session| {
@@ -199,13 +202,17 @@ impl Provisioning {
         Ok(gone)
     }
 
+    async fn machine(&self, id: &str) -> Result<Machine, AdministrationError> {
+        let wanted = id.to_owned();
+        let found = self.store.read(move |session| machines::by_id(session, &wanted)).await?;
+        found.ok_or_else(|| AdministrationError::UnknownMachine(id.to_owned()))
+    }
+
     async fn machine_and_node(
         &self,
         id: &str,
     ) -> Result<(Machine, Option<Node>), AdministrationError> {
-        let wanted = id.to_owned();
-        let found = self.store.read(move |session| machines::by_id(session, &wanted)).await?;
-        let machine = found.ok_or_else(|| AdministrationError::UnknownMachine(id.to_owned()))?;
+        let machine = self.machine(id).await?;
         // What was seen in the last round may be half a minute old; the keys lead to the node.
         let row = machine.id.clone();
         let its_keys = self.store.read(move |session| keys::of_machine(session, &row)).await?;

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::Publisher;
 use crate::lease::Leadership;
@@ -31,6 +31,9 @@ const REPEAT_TIME: Duration = Duration::from_secs(5);
 
 /// Age up to which others follow: longer than the lead takes to pass from one to another.
 pub const FRESH_TIME: Duration = Duration::from_secs(30);
+
+/// Time for the store to say it. One that hangs must not keep what was followed before for ever.
+const READ_TIME: Duration = Duration::from_secs(5);
 
 /// Most bytes of what is read: 256 nodes of ours and as many configured take less.
 const MAX_LEN: usize = 1024 * 1024;
@@ -61,7 +64,8 @@ impl Accord {
                 }
             } else {
                 written = None;
-                match self.store.read(verdicts::current).await {
+                let found = timeout(READ_TIME, self.store.read(verdicts::current)).await;
+                match found.unwrap_or_else(|_| Err(StoreError::Busy("no answer".to_owned()))) {
                     Ok(Some((body, age))) if age < FRESH_TIME => {
                         fresh_until = Instant::now() + (FRESH_TIME - age);
                         publisher.follow(read(&body)).await;

@@ -84,6 +84,12 @@ impl Journal {
         }
     }
 
+    /// Tells relays of this bridge at once, without a number: the store may be slow. They hear it
+    /// again with its number.
+    pub fn tell_at_once(&self, node: NodePublic) {
+        self.tell_unnumbered(&[node]);
+    }
+
     /// To be called when this process has put an event into the store by itself.
     pub fn has_news(&self) {
         self.written.notify_one();
@@ -113,7 +119,10 @@ impl Journal {
                 None => Backlog::Gap(relay_events::newest(session)?),
             })
         });
-        match read.await {
+        let read = timeout(WRITE_TIME, read)
+            .await
+            .unwrap_or_else(|_| Err(StoreError::Busy(format!("no answer within {WRITE_TIME:?}"))));
+        match read {
             Ok(backlog) => backlog,
             Err(error) => {
                 tracing::debug!(%error, "the store does not say what a relay has missed");

@@ -124,6 +124,8 @@ impl Registry {
         entry.enter(id.clone(), version, node, words);
         (entry.heard, entry.heard_ms, entry.is_live) = (now, now_ms, true);
         entry.is_unsaved = true;
+        // It may have started anew, and have let nodes in meanwhile that are gone.
+        entry.is_checked = false;
         self.publish(&relays);
         Ok(id)
     }

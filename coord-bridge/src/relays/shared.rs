@@ -41,6 +41,13 @@ impl Relays {
         }
     }
 
+    /// Saves what is not saved, and waits for that a bounded time.
+    pub(super) async fn save_soon(&self) {
+        if let Ok(Err(error)) = timeout(WRITE_TIME, self.save()).await {
+            tracing::debug!(%error, "other bridges do not know of a relay yet");
+        }
+    }
+
     async fn save(&self) -> Result<(), StoreError> {
         let Some(store) = &self.store else { return Ok(()) };
         let heard = self.registry.take_unsaved(self.clock.elapsed());

@@ -9,7 +9,7 @@
 //!               gone at once              doubted: no yes, no no; after DOUBT_TIME: gone
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 use derp::key::NodePublic;
@@ -101,6 +101,7 @@ impl Roster {
             Some(Doubt { since, missing }) => (Some(since), missing),
             None => (None, BTreeMap::new()),
         };
+        let known: BTreeSet<NodePublic> = before.keys().copied().collect();
         before.append(&mut self.nodes);
         let count = before.len();
         let mut taken = Taken::default();
@@ -117,6 +118,8 @@ impl Roster {
         self.nodes = listed;
         let refuse_expired = self.refuse_expired;
         self.nodes.retain(|_, expiry| !is_over(refuse_expired, *expiry, date));
+        // A doubt that grows begins anew: what it gained was there a moment ago.
+        let since = since.filter(|_| missing.keys().all(|key| known.contains(key)));
         let is_sudden = missing.len() >= DOUBTED_LOSS && missing.len() > count / 2;
         let lasts = since.is_some_and(|since| now.saturating_sub(since) >= DOUBT_TIME);
         if is_sudden && !lasts {
