@@ -79,9 +79,18 @@ impl Audit {
         let refused = done.err();
         self.counters.count(&entry.event.kind, refused.copied());
         entry.event.outcome = refused.map_or("ok", |refusal| refusal.code()).to_owned();
-        let is_stranger =
-            matches!(refused, Some(Refusal::Unauthorized | Refusal::TooManyFailures(_)));
-        let Some(unwritten) = self.may_write(is_stranger) else { return };
+        // Who holds an enrollment token must not be able to flood log and store either.
+        let is_cheap = matches!(
+            refused,
+            Some(
+                Refusal::Unauthorized
+                    | Refusal::TooManyFailures(_)
+                    | Refusal::TooMany(_)
+                    | Refusal::AdminRequired
+                    | Refusal::Source
+            )
+        );
+        let Some(unwritten) = self.may_write(is_cheap) else { return };
         line(&entry.event, refused.is_none(), unwritten);
         self.write(entry).await;
     }
@@ -117,8 +126,8 @@ impl Audit {
     }
 
     /// `None` if it is not to be written down; otherwise how many before it were not.
-    fn may_write(&self, is_stranger: bool) -> Option<u64> {
-        if !is_stranger {
+    fn may_write(&self, is_cheap: bool) -> Option<u64> {
+        if !is_cheap {
             return Some(0);
         }
         let now = self.clock.elapsed();

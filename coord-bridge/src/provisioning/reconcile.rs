@@ -60,6 +60,12 @@ impl Provisioning {
                 RoundError::Superseded => None,
             });
         }
+        // Whatever Headscale says: what is kept has bounds.
+        if self.may_lead()
+            && let Err(error) = self.prune().await
+        {
+            tracing::warn!(%error, "what is over stays in the store");
+        }
         if findings.is_empty() && self.may_lead() {
             *self.held(&self.reconciled) = Some(self.clock.elapsed());
         }
@@ -72,6 +78,11 @@ impl Provisioning {
         self.follow_machines().await?;
         self.end_unwanted_keys().await?;
         self.delete_stale().await?;
+        Ok(())
+    }
+
+    /// Removes what is over for long.
+    async fn prune(&self) -> Result<(), RoundError> {
         let now_ms = self.now_ms();
         let over_ms = now_ms.saturating_sub(span(self.settings.record_ttl));
         let events_ms = now_ms.saturating_sub(span(EVENT_TTL));
