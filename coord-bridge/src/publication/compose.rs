@@ -55,6 +55,8 @@ pub fn compose(named: &[Region], members: &[LiveNode], upstreams: &[Upstream<'_>
     }
     regions.retain(|_, region| !region.nodes.is_empty());
     let has_home = regions.values().any(is_home);
+    // Also while none of its nodes is in: whose region an id is must not change with that.
+    let is_ours = |id: u64| named.iter().any(|region| region.id == id);
     let (mut overridden, mut taken) = (Vec::new(), Vec::new());
     for upstream in upstreams {
         let (mut lost, mut count) = (Vec::new(), 0);
@@ -62,7 +64,7 @@ pub fn compose(named: &[Region], members: &[LiveNode], upstreams: &[Upstream<'_>
             if !upstream.choice.takes(id) {
                 continue;
             }
-            if regions.contains_key(&id) {
+            if regions.contains_key(&id) || is_ours(id) {
                 lost.push(id);
                 continue;
             }

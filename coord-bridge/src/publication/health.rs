@@ -162,6 +162,10 @@ impl Book {
             for entry in &mut self.entries {
                 entry.is_witness = entry.configured || entry.live;
                 entry.is_in |= entry.is_witness;
+                if entry.is_witness {
+                    // What probes said before counts no more.
+                    (entry.bad, entry.needed) = (0, 1);
+                }
             }
             self.take_out(now);
         }

@@ -40,48 +40,63 @@ pub(super) struct Prober {
 }
 
 impl Prober {
-    /// Tries all `nodes`, some at a time, each within [`PROBE_TIME`] of its turn.
+    /// Tries all `nodes`, some at a time, each within [`PROBE_TIME`] of its turn. Nodes that no turn
+    /// came for are left out: nothing is known of them.
     pub(super) async fn round(&self, nodes: Vec<Node>) -> Vec<(Node, Probed)> {
         let mut tasks = JoinSet::new();
         for node in nodes {
             let prober = self.clone();
             tasks.spawn(async move {
-                let probed = prober.probe(node.clone()).await;
-                (node, probed)
+                let probed = prober.probe(node.clone()).await?;
+                Some((node, probed))
             });
         }
-        tasks.join_all().await
+        tasks.join_all().await.into_iter().flatten().collect()
     }
 
-    async fn probe(&self, node: Node) -> Probed {
+    async fn probe(&self, node: Node) -> Option<Probed> {
         let turn = Arc::clone(&self.places).acquire_owned();
         // Where all places are kept by threads that hang, no turn comes.
         let Ok(Ok(place)) = tokio::time::timeout(PROBE_TIME, turn).await else {
-            return Err("not tried: all probes hang".to_owned());
+            tracing::warn!(node = node.name, "not probed: the probes of other nodes hang");
+            return None;
         };
         let (key, authorities) = (self.key.clone(), self.authorities.clone());
         let work = tokio::task::spawn_blocking(move || {
             let _place = place;
             probe_node(&node, &key, &authorities)
         });
-        match tokio::time::timeout(PROBE_TIME, work).await {
+        Some(match tokio::time::timeout(PROBE_TIME, work).await {
             Ok(Ok(probed)) => probed.map(|it| cut(&it)).map_err(|it| cut(&it)),
             Ok(Err(_)) => Err("the probe ended by a fault of ours".to_owned()),
             Err(_) => Err(format!("no result within {} s", PROBE_TIME.as_secs())),
-        }
+        })
     }
 }
 
 /// Blocks.
 fn probe_node(node: &Node, key: &NodePrivate, authorities: &Authorities) -> Probed {
     let mut fault = None;
-    for ip in addresses(node)? {
-        match probe_address(node, ip, key, authorities) {
-            Ok(seen) => return Ok(seen),
-            Err(why) => fault = fault.or(Some(format!("{ip}: {why}"))),
-        }
+    let mut try_all = |found: Vec<IpAddr>| {
+        found.into_iter().find_map(|ip| match probe_address(node, ip, key, authorities) {
+            Ok(seen) => Some(seen),
+            Err(why) => {
+                fault.get_or_insert_with(|| format!("{ip}: {why}"));
+                None
+            }
+        })
+    };
+    // Literals first: DNS may hang for longer than a probe lasts.
+    let seen = try_all(literals(node));
+    let seen = match seen {
+        Some(seen) => return Ok(seen),
+        None => resolved(node).map(try_all),
+    };
+    match seen {
+        Ok(Some(seen)) => Ok(seen),
+        Ok(None) => Err(fault.unwrap_or_else(|| format!("{} has no address", node.host_name))),
+        Err(unresolved) => Err(fault.unwrap_or(unresolved)),
     }
-    Err(fault.unwrap_or_else(|| format!("{} has no address", node.host_name)))
 }
 
 fn probe_address(node: &Node, ip: IpAddr, key: &NodePrivate, authorities: &Authorities) -> Probed {
@@ -100,28 +115,24 @@ fn probe_address(node: &Node, ip: IpAddr, key: &NodePrivate, authorities: &Autho
     read(&probe::greet(&target, key.clone()))
 }
 
-/// One address of each family that the node has; from DNS where the map gives none.
-fn addresses(node: &Node) -> Result<Vec<IpAddr>, String> {
-    let literal = |text: &str| text.parse::<IpAddr>().ok();
-    let mut found: Vec<IpAddr> =
-        [&node.ipv4, &node.ipv6].into_iter().filter_map(|text| literal(text)).collect();
-    let is_open = |text: &str| text != NO_ADDRESS && literal(text).is_none();
+/// The addresses that the map gives.
+fn literals(node: &Node) -> Vec<IpAddr> {
+    [&node.ipv4, &node.ipv6].into_iter().filter_map(|text| text.parse().ok()).collect()
+}
+
+/// One address of each family that the map leaves to DNS.
+fn resolved(node: &Node) -> Result<Vec<IpAddr>, String> {
+    let is_open = |text: &str| text != NO_ADDRESS && text.parse::<IpAddr>().is_err();
     let (v4, v6) = (is_open(&node.ipv4), is_open(&node.ipv6));
     if !(v4 || v6) {
-        return Ok(found);
+        return Ok(Vec::new());
     }
-    let resolved = (node.host_name.as_str(), 0).to_socket_addrs();
-    match resolved {
-        Ok(resolved) => {
-            let resolved: Vec<IpAddr> = resolved.map(|address| address.ip()).collect();
-            found.extend(resolved.iter().filter(|ip| v4 && ip.is_ipv4()).take(1));
-            found.extend(resolved.iter().filter(|ip| v6 && ip.is_ipv6()).take(1));
-            Ok(found)
-        }
-        // A literal will do.
-        Err(_) if !found.is_empty() => Ok(found),
-        Err(error) => Err(format!("{} does not resolve: {error}", node.host_name)),
-    }
+    let found = (node.host_name.as_str(), 0).to_socket_addrs();
+    let found = found.map_err(|error| format!("{} does not resolve: {error}", node.host_name))?;
+    let found: Vec<IpAddr> = found.map(|address| address.ip()).collect();
+    let of_v4 = found.iter().filter(|ip| v4 && ip.is_ipv4()).take(1);
+    let of_v6 = found.iter().filter(|ip| v6 && ip.is_ipv6()).take(1);
+    Ok(of_v4.chain(of_v6).copied().collect())
 }
 
 pub(crate) fn stun_address(node: &Node, ip: IpAddr) -> Option<SocketAddr> {

@@ -35,6 +35,17 @@ fn a_region_of_ours_wins_over_the_same_id_upstream() {
     assert_eq!(composed.taken, [1, 1]);
 }
 
+/// An id does not change hands while none of our nodes is in.
+#[test]
+fn an_id_of_ours_is_ours_while_it_has_no_node() {
+    let theirs = map(vec![region(999, vec![node(999, "theirs")])]);
+    let choice = Choice::default();
+    let upstream = [Upstream { map: &theirs, choice: &choice }];
+    let composed = compose(&[region(999, Vec::new())], &[live(998, "998a")], &upstream);
+    assert_eq!(names(&composed.map), ["998a"]);
+    assert_eq!(composed.overridden, [vec![999]]);
+}
+
 #[test]
 fn regions_are_kept_dropped_and_not_preferred() {
     let theirs = map([1, 2, 3].map(|id| region(id, vec![node(id, &format!("{id}a"))])).into());

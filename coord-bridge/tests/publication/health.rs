@@ -272,6 +272,26 @@ fn without_probes_a_relay_is_in_while_it_is_heard_of() {
     assert_eq!(names(&book), ["a"]);
 }
 
+/// Who switches probes off wants back what they have taken out.
+#[test]
+fn without_probes_what_they_said_counts_no_more() {
+    let regions = [region(999, vec![node(999, "a"), node(999, "b")])];
+    let (mut book, now) = (Book::default(), Instant::now());
+    book.set(&regions, &[], true, now);
+    for _ in 0..OUT_AFTER {
+        let round = book.to_probe().into_iter().map(|node| {
+            let probed =
+                if node.name == "a" { Err("silent".to_owned()) } else { Ok(String::new()) };
+            (node, probed)
+        });
+        let round: Vec<_> = round.collect();
+        book.judge(&round, now);
+    }
+    assert_eq!(book.members().len(), 1);
+    book.set(&regions, &[], false, now);
+    assert_eq!(book.members().len(), 2);
+}
+
 /// One thing that happens.
 #[derive(Clone, Debug)]
 enum Event {
