@@ -100,6 +100,15 @@ impl Sessions {
         true
     }
 
+    /// Takes a form back that was sent in vain, so that it can be sent again.
+    pub(super) fn give_back(&self, session: &Session, form: &Secret) {
+        let form = TokenHash::of(form);
+        let mut open = self.held();
+        if let Some(entry) = open.iter_mut().find(|it| it.session.id.is(&session.id)) {
+            entry.spent.retain(|it| !it.is(&form));
+        }
+    }
+
     /// Ends a session.
     pub(super) fn close(&self, session: &Session) {
         self.held().retain(|it| !it.session.id.is(&session.id));

@@ -172,7 +172,7 @@ impl Site {
         }
         let once = Secret::new(visit.form.text(ONCE_FIELD).to_owned());
         if is_post && !self.sessions.spend(&visit.session, &once) {
-            let detail = "it was done the first time; go back and look before you do it again";
+            let detail = "go back and look what came of it before you do it again";
             let (status, title) = (StatusCode::CONFLICT, "This form was sent before");
             let problem = Problem::new(status, "sent_before", title, detail);
             return error_page(&visit, &path, &problem);
@@ -192,7 +192,12 @@ impl Site {
             Ok(Shown::Page(page)) => page.answer(&visit),
             Ok(Shown::Elsewhere(path)) => frame::go(&path),
             Ok(Shown::Raw(answer)) => answer,
-            Err(problem) => error_page(&visit, &path, &problem),
+            Err(problem) => {
+                if is_post {
+                    self.sessions.give_back(&visit.session, &once);
+                }
+                error_page(&visit, &path, &problem)
+            }
         }
     }
 }
