@@ -164,10 +164,10 @@ impl EmbeddedRelay {
     /// Puts into `plan` what only a relay that runs knows of its node: ports that it was to choose,
     /// and the pin of a certificate that it has made. What the file says stays.
     pub fn settle(&self, plan: &mut Plan, relay: &Relay) {
-        let Some(region) = plan.map.regions.get_mut(&self.region.0) else { return };
-        let Some(node) = region.nodes.iter_mut().find(|it| it.name == self.node_name) else {
-            return;
-        };
+        // By host name: the default name of a node changes when another is put before it.
+        let mut nodes = plan.map.regions.values_mut().flat_map(|region| &mut region.nodes);
+        let is_it = |node: &&mut Node| Some(&node.host_name) == self.keys.hostname.as_ref();
+        let Some(node) = nodes.find(is_it) else { return };
         if self.is_derived {
             self.settle_ports(node, relay);
         }

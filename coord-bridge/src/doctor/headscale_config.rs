@@ -179,12 +179,12 @@ fn is_ours(config: &Config, url: &str) -> bool {
         })
 }
 
-/// A URL without user and password, which are nobody's business.
+/// A URL without scheme, user and password, which are nobody's business. A password may have
+/// anything in it: what is before the last `@` is not shown.
 fn without_password(url: &str) -> &str {
-    let Some((_, rest)) = url.split_once("://") else { return url };
-    match rest.split_once('@') {
-        Some((user, host)) if !user.contains('/') => host,
-        Some(_) | None => url,
+    match url.rsplit_once('@') {
+        Some((_, host)) => host,
+        None => url,
     }
 }
 
@@ -229,6 +229,12 @@ mod tests {
         for url in ["http://127.0.0.1:8092/derpmap.json", "https://controlplane/derpmap/default"] {
             assert!(!is_ours(&config, url), "{url}");
         }
-        assert!(!without_password("http://u:geheim@host/derpmap.json").contains("geheim"));
+        for url in [
+            "http://u:geheim@host/derpmap.json",
+            "http://u:ge@geheim@host",
+            "http://u:g/geheim@host",
+        ] {
+            assert!(!without_password(url).contains("geheim"), "{url}");
+        }
     }
 }

@@ -109,7 +109,13 @@ fn is_bridge(key: &str, address: SocketAddr) -> bool {
     };
     match key {
         "map_listen" => is(ask("/"), 404, "/derpmap.json"),
-        "provisioning.listen" => is(ask("/health"), 200, r#""status":"ok""#),
+        // Not `/health`: the provisioner before this one answers that, too.
+        "provisioning.listen" => ask("/ready").is_some_and(|it| {
+            let body = String::from_utf8_lossy(&it.body);
+            let words =
+                [r#""status":"ready""#, r#""status":"not ready""#, r#""code":"unavailable""#];
+            words.iter().any(|word| body.contains(word))
+        }),
         "verify_listen" => is(ask("/verify"), 405, ""),
         "admin_listen" => is(ask("/api/v1/openapi.json"), 200, "coord-bridge"),
         "metrics_listen" => is(ask("/metrics"), 200, "coord_bridge_"),

@@ -16,6 +16,9 @@ use crate::published::Edition;
 /// Name of the file in the state folder.
 const FILE: &str = "bridge.toml";
 
+/// Its first line.
+const HEAD: &str = "# Written by `coord-bridge dev` at each start, for commands beside it.";
+
 /// What runs.
 pub(super) struct Beside<'a> {
     pub(super) folder: &'a Path,
@@ -32,13 +35,26 @@ pub(super) struct Beside<'a> {
 /// What the system says.
 pub(super) fn write(beside: &Beside<'_>) -> io::Result<PathBuf> {
     let path = std::path::absolute(beside.folder.join(FILE))?;
+    if !is_of_dev(&path)? {
+        let said =
+            format!("{} is somebody's configuration; give another --state-dir", path.display());
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, said));
+    }
     std::fs::write(&path, text(beside)?)?;
     Ok(path)
 }
 
+/// Whether there is nothing, or what an earlier run has written.
+fn is_of_dev(path: &Path) -> io::Result<bool> {
+    match std::fs::read(path) {
+        Ok(text) => Ok(text.starts_with(HEAD.as_bytes())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
 fn text(beside: &Beside<'_>) -> io::Result<String> {
-    let mut text =
-        "# Written by `coord-bridge dev` at each start, for commands beside it.\n".to_owned();
+    let mut text = format!("{HEAD}\n");
     let mut line = |words: &str| {
         // Writing to a text does not fail.
         let written = writeln!(text, "{words}");
