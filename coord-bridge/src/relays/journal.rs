@@ -71,11 +71,13 @@ impl Journal {
                     Err(StoreError::Busy(format!("not done within {WRITE_TIME:?}")))
                 })
             }
-            None => Ok(false),
+            None => Ok(nodes.to_vec()),
         };
         match stored {
-            Ok(true) => self.written.notify_one(),
-            Ok(false) => self.tell_unnumbered(nodes),
+            Ok(unwritten) => {
+                self.written.notify_one();
+                self.tell_unnumbered(&unwritten);
+            }
             Err(error) => {
                 tracing::warn!(%error, "relays are told of nodes that are gone before the store is");
                 self.tell_unnumbered(nodes);
@@ -214,16 +216,23 @@ impl Journal {
         }
     }
 
-    /// Says whether there is a store that took them.
-    async fn write(&self, store: &Store, nodes: Vec<NodePublic>) -> Result<bool, StoreError> {
+    /// Gives those that were written a moment ago already: they may have come back since.
+    async fn write(
+        &self,
+        store: &Store,
+        nodes: Vec<NodePublic>,
+    ) -> Result<Vec<NodePublic>, StoreError> {
         let now_ms = self.now_ms();
         store
             .write(move |session| {
-                for node in &nodes {
-                    let since_ms = now_ms.saturating_sub(REPEAT_MS);
-                    relay_events::insert_close_once(session, node, now_ms, since_ms)?;
+                let since_ms = now_ms.saturating_sub(REPEAT_MS);
+                let mut known = Vec::new();
+                for node in nodes {
+                    if !relay_events::insert_close_once(session, &node, now_ms, since_ms)? {
+                        known.push(node);
+                    }
                 }
-                Ok(true)
+                Ok(known)
             })
             .await
     }

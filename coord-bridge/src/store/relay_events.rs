@@ -45,7 +45,7 @@ pub fn insert_close(
     Ok(())
 }
 
-/// The same, unless another bridge has said so since `since_ms`.
+/// The same, unless another bridge has said so since `since_ms`. Says whether it was written.
 ///
 /// # Errors
 ///
@@ -55,12 +55,16 @@ pub fn insert_close_once(
     node: &NodePublic,
     now_ms: i64,
     since_ms: i64,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     let said = session.query(
-        "SELECT seq FROM relay_events WHERE node_key = $1 AND at_ms >= $2 LIMIT 1",
-        &[node.to_string().into(), since_ms.into()],
+        "SELECT seq FROM relay_events WHERE node_key = $1 AND at_ms >= $2 AND at_ms <= $3 \
+         LIMIT 1",
+        &[node.to_string().into(), since_ms.into(), now_ms.into()],
     )?;
-    if said.is_empty() { insert_close(session, node, now_ms) } else { Ok(()) }
+    if said.is_empty() {
+        insert_close(session, node, now_ms)?;
+    }
+    Ok(said.is_empty())
 }
 
 /// Number of the newest event; 0 if there never was one.

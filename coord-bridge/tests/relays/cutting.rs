@@ -132,6 +132,27 @@ fn what_changed_while_the_bridge_was_away_is_found_by_asking_again() {
     assert_eq!(relay.metric(r#"derp_bridge_events{kind="close"}"#), 0.0);
 }
 
+/// Who was cut off, came back and is gone for good within the same minute is cut off again.
+#[test]
+fn a_node_that_came_back_is_cut_off_again() {
+    let bench = Bench::with("interval = \"1s\"");
+    let relay = bench.relay(bench.relay_token_file());
+    bench.tailnet.join(&private(2).public(), None);
+    bench.tailnet.join(&private(3).public(), None);
+    let id = bench.machine(&private(1).public());
+    let mut one = relay.enter(1);
+    relay.is_following();
+    bench.run(&["machines", "expire", &id]);
+    one.is_closed();
+    let mut again = relay.enter(1);
+    again.is_up();
+
+    bench.tailnet.remove_key(&private(1).public());
+
+    again.is_closed();
+    relay.refuses(1);
+}
+
 /// Relays are told before the store is, where that does not work.
 #[test]
 fn a_store_that_fails_does_not_keep_a_node_connected() {

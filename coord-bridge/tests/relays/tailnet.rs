@@ -73,6 +73,12 @@ impl Tailnet {
         self.inside.lock().unwrap().nodes.retain(|node| node["id"] != id);
     }
 
+    /// The node with this key is gone.
+    pub(crate) fn remove_key(&self, key: &NodePublic) {
+        let key = key.to_string();
+        self.inside.lock().unwrap().nodes.retain(|node| node["nodeKey"] != key);
+    }
+
     /// Its database is empty.
     pub(crate) fn remove_all(&self) {
         self.inside.lock().unwrap().nodes.clear();
