@@ -58,6 +58,21 @@ fn every_event_is_a_line_of_the_file_that_logrotate_may_take_away() {
     assert!(!text.contains(&running.bench.token()) && !text.contains("hskey"), "{text}");
 }
 
+/// What a full disk or the end of a process has cut stays a line of its own.
+#[test]
+fn a_line_that_was_cut_does_not_spoil_the_next() {
+    let bench = Bench::new();
+    let path = bench.folder.path().join("events.jsonl");
+    std::fs::write(&path, "{\"kind\":\"machine\"}\n{\"kind\":\"ma").unwrap();
+    let outlets = outlets(&bench, &path);
+    let running = Running::of(bench, Some(outlets));
+    running.register("one");
+    let text = || std::fs::read_to_string(&path).unwrap();
+    until("the line", || text().lines().count() == 3 && text().ends_with('\n'));
+    let last: Value = serde_json::from_str(text().lines().last().unwrap()).unwrap();
+    assert_eq!(last["kind"], "register");
+}
+
 /// At least once: what was being written when the bridge ended may come again, nothing is lost, and
 /// nothing comes before what was before it.
 #[test]
