@@ -60,6 +60,9 @@ pub enum TokenError {
     /// It was revoked.
     #[error("token {0:?} was revoked; make another")]
     Revoked(String),
+    /// Its time is over.
+    #[error("token {0:?} has ended; make another")]
+    Ended(String),
     /// The file.
     #[error(transparent)]
     File(#[from] TokenFileError),
@@ -253,7 +256,7 @@ pub fn rotate(
     let wanted = name.to_owned();
     let found = store.write_now(move |session| {
         let Some(token) = tokens::by_name(session, &wanted)? else { return Ok(None) };
-        if token.revoked_ms.is_none() {
+        if token.revoked_ms.is_none() && !has_ended(&token, now_ms) {
             tokens::end_secrets(session, &wanted, ends_ms)?;
             note(session, &wanted, "rotated", now_ms)?;
             let ends_ms = token.expires_ms;
@@ -264,8 +267,13 @@ pub fn rotate(
     match found {
         None => Err(TokenError::Unknown(name.to_owned())),
         Some(token) if token.revoked_ms.is_some() => Err(TokenError::Revoked(name.to_owned())),
+        Some(token) if has_ended(&token, now_ms) => Err(TokenError::Ended(name.to_owned())),
         Some(_) => Ok(secret),
     }
+}
+
+fn has_ended(token: &Token, now_ms: i64) -> bool {
+    token.expires_ms.is_some_and(|ends_ms| ends_ms <= now_ms)
 }
 
 /// Ends a token at once. Blocks.

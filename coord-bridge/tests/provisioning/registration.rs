@@ -377,6 +377,21 @@ async fn a_token_that_is_revoked_ends_at_once() {
     bench.register("one").await.unwrap();
 }
 
+/// Another secret of a token whose time is over would be of no use.
+#[tokio::test]
+async fn a_token_that_has_ended_is_not_rotated() {
+    let bench = Bench::new();
+    create(&bench, NewToken { expiry: Some(Duration::from_secs(60)), ..named("short") }).await;
+    rotate(&bench, "short", Duration::ZERO).await;
+    bench.clock.advance(Duration::from_secs(60));
+    let (store, now) = (bench.store.clone(), now(&bench));
+    let file = bench.settings.token_file.clone();
+    let rotated = tokio::task::spawn_blocking(move || {
+        tokens::rotate(&store, "short", Duration::ZERO, &file, now)
+    });
+    assert!(matches!(rotated.await.unwrap(), Err(TokenError::Ended(name)) if name == "short"));
+}
+
 #[tokio::test]
 async fn what_cannot_be_a_token_is_not_made() {
     let bench = Bench::new();

@@ -223,6 +223,7 @@ impl From<TokenError> for Problem {
             TokenError::Store(error) => error.into(),
             TokenError::Taken(_) => Self::conflict("name_taken", error.to_string()),
             TokenError::Revoked(_) => Self::conflict("token_revoked", error.to_string()),
+            TokenError::Ended(_) => Self::conflict("token_ended", error.to_string()),
             TokenError::Unknown(_) => Self::not_found(error.to_string()),
             TokenError::Name(_) | TokenError::Tag(_) => Self::invalid(error.to_string()),
             TokenError::File(_) | TokenError::Random(_) => {
