@@ -1,6 +1,3 @@
 //! The driver is in the library.
-#![cfg_attr(fuzzing, no_main)]
-#[cfg(fuzzing)]
+#![no_main]
 libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::frame_decode(data));
-#[cfg(not(fuzzing))]
-fn main() {}
