@@ -11,7 +11,8 @@
 //! |---|---|
 //! | `front` | one answer, and the wait for it |
 //! | `rosters` | what all Headscales have listed |
-//! | `roster` | what one has listed, and which of its losses is believed |
+//! | `roster` | what one has listed |
+//! | `doubt` | which loss of nodes is believed |
 //! | `look` | asking one Headscale for its nodes, for ever |
 //! | `counters` | how that went, in numbers |
 //! | [`limits`] | how long, how often, how many |
@@ -23,6 +24,7 @@
 //! Reasons: docs/decisions/0054 to 0057.
 
 mod counters;
+mod doubt;
 mod front;
 pub mod limits;
 mod look;

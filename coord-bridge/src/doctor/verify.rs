@@ -38,7 +38,8 @@ pub(super) async fn look(bridge: &Running) -> Vec<Finding> {
             part,
             tried,
             "nobody can say: relays let in only whom they know",
-            "mend what is wrong with Headscale, below or above",
+            "mend what is wrong with Headscale, below or above; where it has no nodes yet, check \
+             again a minute after the start",
         ),
         Ok((status, _)) => {
             Finding::wrong(part, tried, format!("answers {status}"), "is it this bridge?")

@@ -43,11 +43,11 @@ pub const MAX_DENIED: usize = 10_000;
 /// gone is believed at once, also where it was the only one.
 pub const DOUBTED_LOSS: usize = 2;
 
-/// Time for which a doubted loss must last, over several looks, to be believed. Longer than a
-/// restart of Headscale or of its database takes.
+/// Time for which a doubted loss, or a first list without nodes, must last, over several looks, to
+/// be believed. Longer than a restart of Headscale or of its database takes.
 pub const DOUBT_TIME: Duration = Duration::from_secs(60);
 
-/// Time between two looks while a loss is doubted.
+/// Time between two looks while a list is doubted.
 pub const DOUBT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Time for which a node that was deleted through a bridge stays out of lists that were asked for

@@ -40,7 +40,7 @@ impl Look {
         loop {
             let began = Instant::now();
             let taken = self.once(&mut fails).await;
-            let pause = if taken.doubted > 0 {
+            let pause = if taken.doubted.is_some() {
                 self.source.interval.min(DOUBT_INTERVAL)
             } else {
                 self.source.interval
@@ -99,13 +99,19 @@ impl Look {
                 );
             }
         }
-        if taken.begins_to_doubt {
-            tracing::warn!(
+        match taken.doubted.filter(|_| taken.begins_to_doubt) {
+            // So is a new tailnet.
+            Some(0) => tracing::info!(
                 headscale,
-                lost = taken.doubted,
+                "Headscale lists no node: nobody is refused for that unless it stays so"
+            ),
+            Some(lost) => tracing::warn!(
+                headscale,
+                lost,
                 listed = nodes.map_or(0, <[Node]>::len),
                 "Headscale lacks most of its nodes at once: none is cut off unless it stays so"
-            );
+            ),
+            None => {}
         }
         let mut last = self.failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         *last = failure.map(|failure| failure.kind.to_string());

@@ -1,20 +1,15 @@
 //! What one Headscale has listed, without a clock, a socket or a thread.
 //!
-//! Does: tells the nodes that a new list lacks, and doubts a list that lacks most of them at once:
-//! what it lacks is then neither known nor unknown, until later lists say the same for a minute.
-//! Does not: doubt that one node is gone, or a list in which new nodes appear.
-//!
-//! ```text
-//! list lacks    at most half, or one      more than half, two at least
-//!               gone at once              doubted: no yes, no no; after DOUBT_TIME: gone
-//! ```
+//! Does: tells the nodes that a new list lacks; what it lacks and is not believed to be gone is
+//! neither known nor unknown, see `doubt`.
+//! Does not: decide what is believed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 use derp::key::NodePublic;
 
-use super::limits::{DOUBT_TIME, DOUBTED_LOSS};
+use super::doubt::Doubt;
 
 /// Where a node stands with one Headscale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,8 +27,8 @@ pub(super) enum Standing {
 pub(super) struct Taken {
     /// Nodes that may no longer enter.
     pub(super) gone: Vec<NodePublic>,
-    /// Of how many nodes the loss is doubted.
-    pub(super) doubted: usize,
+    /// Of how many nodes the loss is doubted; none if the list is believed.
+    pub(super) doubted: Option<usize>,
     /// Whether that has just begun.
     pub(super) begins_to_doubt: bool,
 }
@@ -45,18 +40,12 @@ pub(super) struct Roster {
     /// Nodes that may enter, with the end of their own key.
     nodes: BTreeMap<NodePublic, Option<SystemTime>>,
     /// Nodes of those that the last list lacks, and that are not believed to be gone.
-    doubt: Option<Doubt>,
-}
-
-#[derive(Debug)]
-struct Doubt {
-    since: Duration,
-    missing: BTreeMap<NodePublic, Option<SystemTime>>,
+    doubt: Doubt<NodePublic>,
 }
 
 impl Roster {
     pub(super) const fn new(refuse_expired: bool) -> Self {
-        Self { refuse_expired, nodes: BTreeMap::new(), doubt: None }
+        Self { refuse_expired, nodes: BTreeMap::new(), doubt: Doubt::new() }
     }
 
     /// Where a node stands on this date.
@@ -64,9 +53,7 @@ impl Roster {
         match self.nodes.get(key) {
             Some(expiry) if self.is_over(*expiry, date) => Standing::Unlisted,
             Some(_) => Standing::Listed,
-            None if self.doubt.as_ref().is_some_and(|doubt| doubt.missing.contains_key(key)) => {
-                Standing::Doubted
-            }
+            None if self.doubt.holds(key) => Standing::Doubted,
             None => Standing::Unlisted,
         }
     }
@@ -78,15 +65,18 @@ impl Roster {
 
     /// How many are neither known nor unknown.
     pub(super) fn doubted(&self) -> usize {
-        self.doubt.as_ref().map_or(0, |doubt| doubt.missing.len())
+        self.doubt.len()
+    }
+
+    /// Whether a list was believed, so that a node that is not there is unknown.
+    pub(super) const fn is_complete(&self) -> bool {
+        self.doubt.has_believed()
     }
 
     /// Takes a node off, until a list has it.
     pub(super) fn forget(&mut self, key: &NodePublic) {
         self.nodes.remove(key);
-        if let Some(doubt) = &mut self.doubt {
-            doubt.missing.remove(key);
-        }
+        self.doubt.forget(key);
     }
 
     /// Takes a whole list, at moment `now`.
@@ -96,40 +86,18 @@ impl Roster {
         now: Duration,
         date: SystemTime,
     ) -> Taken {
-        let doubt = self.doubt.take();
-        let (since, mut before) = match doubt {
-            Some(Doubt { since, missing }) => (Some(since), missing),
-            None => (None, BTreeMap::new()),
+        let was_there = |key: &NodePublic| self.nodes.contains_key(key) || self.doubt.holds(key);
+        let is_out = |(key, expiry): &(&NodePublic, &Option<SystemTime>)| {
+            was_there(key) && self.is_over(**expiry, date)
         };
-        let known: BTreeSet<NodePublic> = before.keys().copied().collect();
-        before.append(&mut self.nodes);
-        let count = before.len();
-        let mut taken = Taken::default();
-        let mut missing = BTreeMap::new();
-        for (key, expiry) in before {
-            match listed.get(&key) {
-                Some(expiry) if self.is_over(*expiry, date) => taken.gone.push(key),
-                Some(_) => {}
-                None => {
-                    missing.insert(key, expiry);
-                }
-            }
-        }
-        self.nodes = listed;
+        let mut gone: Vec<NodePublic> = listed.iter().filter(is_out).map(|(key, _)| *key).collect();
+        let keys: BTreeSet<NodePublic> = listed.keys().copied().collect();
+        let before = std::mem::replace(&mut self.nodes, listed).into_keys().collect();
         let refuse_expired = self.refuse_expired;
         self.nodes.retain(|_, expiry| !is_over(refuse_expired, *expiry, date));
-        // A doubt that grows begins anew: what it gained was there a moment ago.
-        let since = since.filter(|_| missing.keys().all(|key| known.contains(key)));
-        let is_sudden = missing.len() >= DOUBTED_LOSS && missing.len() > count / 2;
-        let lasts = since.is_some_and(|since| now.saturating_sub(since) >= DOUBT_TIME);
-        if is_sudden && !lasts {
-            taken.doubted = missing.len();
-            taken.begins_to_doubt = since.is_none();
-            self.doubt = Some(Doubt { since: since.unwrap_or(now), missing });
-        } else {
-            taken.gone.extend(missing.into_keys());
-        }
-        taken
+        let weighed = self.doubt.weigh(before, &keys, now);
+        gone.extend(weighed.gone);
+        Taken { gone, doubted: weighed.doubted, begins_to_doubt: weighed.begins }
     }
 
     fn is_over(&self, expiry: Option<SystemTime>, date: SystemTime) -> bool {
@@ -145,6 +113,7 @@ fn is_over(refuse_expired: bool, expiry: Option<SystemTime>, date: SystemTime) -
 mod tests {
     use std::time::UNIX_EPOCH;
 
+    use super::super::limits::DOUBT_TIME;
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -176,14 +145,14 @@ mod tests {
         let mut roster = Roster::new(false);
         roster.take(list(0..10), SECOND, UNIX_EPOCH);
         let taken = roster.take(list(0..0), SECOND * 2, UNIX_EPOCH);
-        assert_eq!(taken, Taken { gone: Vec::new(), doubted: 10, begins_to_doubt: true });
+        assert_eq!(taken, Taken { gone: Vec::new(), doubted: Some(10), begins_to_doubt: true });
         assert_eq!(standings(&roster, [0, 10]), [Standing::Doubted, Standing::Unlisted]);
         let taken = roster.take(list(0..0), SECOND + DOUBT_TIME, UNIX_EPOCH);
-        assert_eq!(taken, Taken { gone: Vec::new(), doubted: 10, begins_to_doubt: false });
+        assert_eq!(taken, Taken { gone: Vec::new(), doubted: Some(10), begins_to_doubt: false });
 
         // Some come back: who is still missing is fewer than half, and gone.
         let taken = roster.take(list(3..10), SECOND * 3, UNIX_EPOCH);
-        assert_eq!((taken.gone.len(), taken.doubted), (3, 0));
+        assert_eq!((taken.gone.len(), taken.doubted), (3, None));
         assert_eq!(standings(&roster, [0, 3]), [Standing::Unlisted, Standing::Listed]);
 
         // All stay away.
@@ -197,7 +166,7 @@ mod tests {
     fn another_tailnet_in_its_place_is_doubted() {
         let mut roster = Roster::new(false);
         roster.take(list(0..4), SECOND, UNIX_EPOCH);
-        assert_eq!(roster.take(list(10..90), SECOND, UNIX_EPOCH).doubted, 4);
+        assert_eq!(roster.take(list(10..90), SECOND, UNIX_EPOCH).doubted, Some(4));
     }
 
     #[test]

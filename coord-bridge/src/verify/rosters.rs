@@ -49,7 +49,7 @@ struct Seat {
 pub(super) enum Word {
     /// One has it.
     Known,
-    /// None has it, and each is from after the moment that was asked about.
+    /// None has it, and each is believed and from after the moment that was asked about.
     Unknown,
     /// It was unknown a moment ago.
     Denied,
@@ -96,10 +96,11 @@ impl Rosters {
         }
     }
 
-    /// Whether each Headscale has given a list, so that a node that none has is unknown.
+    /// Whether each Headscale has given a list that is believed, so that a node that none has is
+    /// unknown.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.inside().seats.iter().all(|seat| seat.listed_at.is_some())
+        self.inside().seats.iter().all(|seat| seat.roster.is_complete())
     }
 
     /// Tells when a look has ended.
@@ -127,7 +128,9 @@ impl Rosters {
                 Standing::Unlisted => {}
             }
             match seat.last_look {
-                Some((began, came)) if began >= asked => nobody |= !came,
+                Some((began, came)) if began >= asked => {
+                    nobody |= !came || !seat.roster.is_complete()
+                }
                 Some(_) | None => waits = true,
             }
         }
@@ -207,6 +210,7 @@ impl Rosters {
 mod tests {
     use std::time::UNIX_EPOCH;
 
+    use super::super::limits::DOUBT_TIME;
     use super::*;
     use crate::headscale::NodeId;
 
@@ -225,7 +229,7 @@ mod tests {
         rosters.take(1, None, SECOND * 6, UNIX_EPOCH);
         assert_eq!(word(&rosters, 2, SECOND * 5), Word::Nobody);
         assert!(!rosters.is_complete());
-        rosters.take(1, Some(&[]), SECOND * 6, UNIX_EPOCH);
+        rosters.take(1, Some(&[node(3)]), SECOND * 6, UNIX_EPOCH);
         assert_eq!(word(&rosters, 2, SECOND * 5), Word::Unknown);
         assert!(rosters.is_complete());
         rosters.deny(&key(2), SECOND * 6);
@@ -235,6 +239,28 @@ mod tests {
         rosters.take(0, Some(&[node(1), node(2)]), SECOND * 6, UNIX_EPOCH);
         assert_eq!(word(&rosters, 2, SECOND * 6), Word::Known);
         assert_eq!(word(&rosters, 2, HOUR * 2), Word::Look, "the lists are too old");
+    }
+
+    /// A bridge that starts before a Headscale whose database is away has no relay cut anybody off.
+    #[test]
+    fn a_first_list_without_nodes_makes_nobody_unknown_for_a_minute() {
+        let rosters = Rosters::new(1, false, HOUR);
+        rosters.take(0, Some(&[]), SECOND * 5, UNIX_EPOCH);
+        assert_eq!(word(&rosters, 1, SECOND * 5), Word::Nobody);
+        assert!(!rosters.is_complete());
+        rosters.take(0, Some(&[node(1)]), SECOND * 6, UNIX_EPOCH);
+        assert_eq!(word(&rosters, 2, SECOND * 6), Word::Unknown);
+        assert!(rosters.is_complete());
+    }
+
+    #[test]
+    fn a_tailnet_without_nodes_is_believed_after_a_minute() {
+        let rosters = Rosters::new(1, false, HOUR);
+        rosters.take(0, Some(&[]), SECOND * 5, UNIX_EPOCH);
+        let end = SECOND * 5 + DOUBT_TIME;
+        rosters.take(0, Some(&[]), end, UNIX_EPOCH);
+        assert_eq!(word(&rosters, 1, end), Word::Unknown);
+        assert!(rosters.is_complete());
     }
 
     /// A list that was asked for before a node was deleted does not bring it back.

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use crate::bench::eventually;
 use crate::client::get;
+use crate::peer::private;
 use crate::program::{Program, command};
 use crate::tailnet::{API_KEY, Tailnet};
 
@@ -21,6 +22,8 @@ struct Host {
 impl Host {
     fn new() -> Self {
         let host = Self { tailnet: Tailnet::start(), folder: TempDir::new().unwrap() };
+        // Without nodes nobody can say for a minute who is a stranger.
+        host.tailnet.join(&private(1).public(), None);
         let key = host.folder.path().join("api-key");
         std::fs::write(&key, API_KEY).unwrap();
         set_mode(&key, 0o600);

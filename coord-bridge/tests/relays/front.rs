@@ -17,6 +17,7 @@ fn node(number: u32) -> NodePublic {
 #[test]
 fn who_is_listed_may_enter_and_others_may_not() {
     let bench = Bench::new();
+    bench.tailnet.join(&node(2), None);
     assert_eq!(bench.ask(&node(1)), (200, Some(false)));
     let lists = bench.tailnet.lists();
     bench.tailnet.join(&node(1), None);
@@ -32,6 +33,16 @@ fn who_is_listed_may_enter_and_others_may_not() {
     }
     assert_eq!(bench.tailnet.lists(), lists, "who is known costs nothing");
     assert_eq!(get(bench.verify, "/ready").status, 200);
+}
+
+/// A first list without nodes may be that of a database that is away: no yes, and no no.
+#[test]
+fn a_tailnet_without_nodes_is_an_outage_at_first() {
+    let bench = Bench::new();
+    assert_eq!(bench.ask(&node(1)), (503, None));
+    bench.bridge.as_ref().unwrap().wait_for_log("Headscale lists no node", 1);
+    bench.tailnet.join(&node(2), None);
+    assert_eq!(bench.ask(&node(1)), (200, Some(false)));
 }
 
 /// A node that nobody has asked about before gets in the moment it is registered.
@@ -152,6 +163,7 @@ fn several_headscales_are_asked() {
 #[test]
 fn what_makes_no_sense_is_refused_in_json() {
     let bench = Bench::new();
+    bench.tailnet.join(&node(1), None);
     let (at, token) = (bench.verify, bench.relay_token());
     let long = "x".repeat(20_000);
     let deep = "[".repeat(4_000);
