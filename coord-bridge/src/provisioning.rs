@@ -12,7 +12,8 @@
 //! | [`request`] | what a machine says of itself |
 //! | [`refusal`] | why a request is refused |
 //! | [`registration`] | one registration, from token to key |
-//! | [`reconcile`] | what became of machines and keys |
+//! | [`reconcile`] | what became of machines and keys, every now and then |
+//! | `nodes`, `lost_keys` | where machines stand, and keys that nobody has |
 //! | `installation`, `stale` | what was installed from them, and which go |
 //! | [`administration`] | what administrators do to machines and keys |
 //! | [`admin`] | administrators who come over the network |
@@ -35,7 +36,9 @@ pub mod id;
 mod installation;
 pub mod legacy;
 pub mod limits;
+mod lost_keys;
 pub mod network;
+mod nodes;
 pub mod reconcile;
 pub mod refusal;
 pub mod registration;

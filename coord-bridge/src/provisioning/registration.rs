@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use super::audit::Entry;
 use super::clock::{date, span};
+use super::lost_keys::is_in_flight;
 use super::refusal::Refusal;
 use super::request::Request;
 use super::settings::Replace;
@@ -26,10 +27,6 @@ use crate::store::keys::{Key, KeyState};
 use crate::store::machines::{Machine, State};
 use crate::store::tokens::Token;
 use crate::store::{Session, StoreError, events, keys, machines, tokens};
-
-/// Time in which a key that was asked for may still be on its way to its row. Longer than a
-/// registration takes.
-const IN_FLIGHT_TIME: Duration = Duration::from_secs(15);
 
 /// Time after which a client tries again that finds its machine being registered.
 const UNDER_WAY_TIME: Duration = Duration::from_secs(5);
@@ -308,23 +305,6 @@ impl Provisioning {
         })
     }
 
-    /// The number of a key whose answer was lost, if Headscale has made it: no other ends at that
-    /// second, and none that we know is meant.
-    async fn find_lost(&self, key: &Key) -> Result<Option<KeyId>, FailureKind> {
-        let user = UserId(key.user_id.clone());
-        let listed = self.call(self.headscale.keys(&user)).await.map_err(|failure| {
-            tracing::warn!(%failure, "a key that was asked for cannot be looked for now");
-            failure.kind
-        })?;
-        let expires_ms = key.expires_ms;
-        let known = self.store.read(move |session| keys::known_numbers(session, expires_ms - 1));
-        let known = known.await.map_err(|error| {
-            self.store_fails(&error);
-            FailureKind::Paused
-        })?;
-        Ok(super::reconcile::lost_key(key, &listed, &known))
-    }
-
     async fn settle(&self, key: &Key, state: KeyState) {
         let row = key.id.clone();
         let settled = self.store.write(move |session| keys::settle(session, &row, state, None));
@@ -461,12 +441,6 @@ fn identity(wanted: &Wanted) -> String {
         Some(id) => format!("{token} id {id}"),
         None => format!("{token} host {}", wanted.request.hostname),
     }
-}
-
-/// Whether a key that was asked for may be on its way to its row. A clock that was set back does
-/// not make it so for long.
-pub(super) fn is_in_flight(key: &Key, now_ms: i64) -> bool {
-    now_ms.abs_diff(key.asked_ms) < span(IN_FLIGHT_TIME).unsigned_abs()
 }
 
 impl KeyState {
