@@ -12,6 +12,7 @@
 //! | [`request`] | what a machine says of itself |
 //! | [`refusal`] | why a request is refused |
 //! | [`registration`] | one registration, from token to key |
+//! | `ahead` | what is written before Headscale is asked |
 //! | [`reconcile`] | what became of machines and keys, every now and then |
 //! | `nodes`, `lost_keys` | where machines stand, and keys that nobody has |
 //! | `installation`, `stale` | what was installed from them, and which go |
@@ -29,6 +30,7 @@
 
 pub mod admin;
 pub mod administration;
+mod ahead;
 pub mod audit;
 pub mod clock;
 pub mod counters;

@@ -14,19 +14,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::ahead::{Ahead, Begun, Wanted, begin};
 use super::audit::Entry;
 use super::clock::{date, span};
-use super::lost_keys::is_in_flight;
 use super::refusal::Refusal;
 use super::request::Request;
 use super::settings::Replace;
-use super::tokens::{FILE_TOKEN, ensure_file_token, is_from_its_sources};
-use super::{Caller, Provisioning, REPLY_TIME, id, timestamp};
+use super::tokens::is_from_its_sources;
+use super::{Caller, Provisioning, REPLY_TIME, timestamp};
 use crate::headscale::{FailureKind, IssuedKey, KeyId, NewKey, NodeId, Secret, UserId};
 use crate::store::keys::{Key, KeyState};
-use crate::store::machines::{Machine, State};
 use crate::store::tokens::Token;
-use crate::store::{Session, StoreError, events, keys, machines, tokens};
+use crate::store::{events, keys};
 
 /// Time after which a client tries again that finds its machine being registered.
 const UNDER_WAY_TIME: Duration = Duration::from_secs(5);
@@ -50,40 +49,6 @@ pub struct Registered {
     pub map_url: Option<String>,
     /// Node of the registration that this one took the place of.
     pub replaces_node: Option<String>,
-}
-
-/// A registration that may go on.
-#[derive(Clone, Debug)]
-struct Begun {
-    machine: Machine,
-    key: Key,
-    /// Keys that must not be valid besides.
-    to_end: Vec<Key>,
-    /// Node of the registration before.
-    old_node: Option<String>,
-}
-
-/// What is written ahead.
-enum Ahead {
-    Begun(Box<Begun>),
-    /// There is a key, which may be in memory.
-    Repeat(Box<Begun>),
-    UnderWay,
-    QuotaUsedUp,
-    TokenEnded,
-}
-
-/// What is wanted, in the terms of the store.
-#[derive(Clone)]
-struct Wanted {
-    token: Token,
-    request: Request,
-    remote_ip: String,
-    user: UserId,
-    now_ms: i64,
-    expires_ms: i64,
-    /// Make another key, also where there is one.
-    renew: bool,
 }
 
 impl Provisioning {
@@ -327,119 +292,6 @@ impl Provisioning {
             map_url: self.settings.map_url.clone(),
             replaces_node: begun.old_node.clone(),
         }
-    }
-}
-
-/// Finds the machine or makes its record, and writes the key that is to be asked for.
-fn begin(session: &mut dyn Session, wanted: &Wanted) -> Result<Ahead, StoreError> {
-    if wanted.token.name == FILE_TOKEN {
-        ensure_file_token(session, wanted.now_ms)?;
-    }
-    // As it is now: a command may have changed it since it was shown.
-    let Some(token) = tokens::by_name(session, &wanted.token.name)? else {
-        return Ok(Ahead::TokenEnded);
-    };
-    let is_over = token.expires_ms.is_some_and(|end| end <= wanted.now_ms);
-    if is_over || token.revoked_ms.is_some() {
-        return Ok(Ahead::TokenEnded);
-    }
-    let live = find(session, wanted)?;
-    let old_keys = match &live {
-        Some(machine) => keys::of_machine(session, &machine.id)?,
-        None => Vec::new(),
-    };
-    let is_under_way = |key: &Key| key.state == KeyState::Asked && is_in_flight(key, wanted.now_ms);
-    if old_keys.iter().any(is_under_way) {
-        return Ok(Ahead::UnderWay);
-    }
-    if let Some(machine) = &live
-        && machine.state == State::Pending
-        && !wanted.renew
-        && let Some(key) = old_keys.iter().rfind(|key| key.state == KeyState::Issued)
-        && key.expires_ms > wanted.now_ms
-    {
-        let (machine, key) = (machine.clone(), key.clone());
-        let begun = Begun { machine, key, to_end: Vec::new(), old_node: None };
-        return Ok(Ahead::Repeat(Box::new(begun)));
-    }
-    let (machine, old_node) = match live {
-        // Its first try has not led anywhere yet: it is the same registration.
-        Some(machine) if machine.state == State::Pending => (machine, None),
-        live => {
-            if token.quota.is_some_and(|quota| token.uses >= quota) {
-                return Ok(Ahead::QuotaUsedUp);
-            }
-            tokens::count_use(session, &token.name, wanted.now_ms)?;
-            renewed(session, wanted, live)?
-        }
-    };
-    let mut key = Key {
-        id: id::new(wanted.now_ms),
-        machine: Some(machine.id.clone()),
-        user_id: wanted.user.0.clone(),
-        key_id: None,
-        state: KeyState::Asked,
-        asked_ms: wanted.now_ms,
-        expires_ms: wanted.expires_ms,
-    };
-    keys::ask(session, &mut key)?;
-    let to_end = old_keys.into_iter().filter(|key| key.state.may_be_valid()).collect();
-    Ok(Ahead::Begun(Box::new(Begun { machine, key, to_end, old_node })))
-}
-
-/// The live record of the machine: by what it calls itself, or by the id that it was given.
-fn find(session: &mut dyn Session, wanted: &Wanted) -> Result<Option<Machine>, StoreError> {
-    if let Some(given) = &wanted.request.machine_id
-        && let Some(machine) = machines::by_id(session, given)?
-        && machine.token == wanted.token.name
-        && machine.state.is_live()
-    {
-        return Ok(Some(machine));
-    }
-    machines::live_by_identity(session, &identity(wanted))
-}
-
-/// A new record, in the place of the one that the machine has.
-fn renewed(
-    session: &mut dyn Session,
-    wanted: &Wanted,
-    live: Option<Machine>,
-) -> Result<(Machine, Option<String>), StoreError> {
-    let mut machine = Machine {
-        id: id::new(wanted.now_ms),
-        identity: live.as_ref().map_or_else(|| identity(wanted), |old| old.identity.clone()),
-        hostname: wanted.request.hostname.clone(),
-        mac: wanted.request.mac.clone(),
-        token: wanted.token.name.clone(),
-        remote_ip: wanted.remote_ip.clone(),
-        state: State::Pending,
-        registered_ms: wanted.now_ms,
-        changed_ms: wanted.now_ms,
-        node_id: None,
-        machine_key: None,
-        tailscale_ip: String::new(),
-        last_seen_ms: None,
-        replaces: None,
-    };
-    let mut old_node = None;
-    if let Some(mut old) = live {
-        let before = old.state;
-        (old.state, old.changed_ms) = (State::Replaced, wanted.now_ms);
-        machines::update(session, &old, before)?;
-        old_node.clone_from(&old.node_id);
-        machine.replaces = Some(old.id);
-    }
-    machines::insert(session, &machine)?;
-    Ok((machine, old_node))
-}
-
-/// What makes it the same machine. The token is part of it: whoever has another one must not be
-/// able to end this machine's key.
-fn identity(wanted: &Wanted) -> String {
-    let token = &wanted.token.name;
-    match &wanted.request.machine_id {
-        Some(id) => format!("{token} id {id}"),
-        None => format!("{token} host {}", wanted.request.hostname),
     }
 }
 
