@@ -9,6 +9,7 @@
 //! | module | holds |
 //! |---|---|
 //! | `registry` | relays that are there |
+//! | `words` | what a relay says of itself |
 //! | `journal` | numbered events, over the store |
 //! | `stream` | the events of one relay |
 //! | `shared` | relays of other bridges, over the store |
@@ -25,10 +26,12 @@ pub mod limits;
 mod registry;
 mod shared;
 mod stream;
+mod words;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use derp::key::NodePublic;
 use derp::map::Node;
 use derp_relay::bridge::wire::{Registered, Registration};
 use tokio::sync::watch;
@@ -43,8 +46,8 @@ use crate::verify::Rosters;
 pub use journal::Journal;
 use limits::{HEARTBEAT_TIME, TICK};
 use registry::Registry;
-pub use registry::{RegistrationFault, RelaySnapshot};
 pub(crate) use stream::Stream;
+pub use words::RegistrationFault;
 
 /// A relay that has registered itself and is heard of.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,6 +60,29 @@ pub struct LiveNode {
     pub region_name: String,
     /// Where it is reached; its name is unique among all nodes.
     pub node: Node,
+}
+
+/// What is known of a relay.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RelaySnapshot {
+    /// Its id since it last registered.
+    pub id: String,
+    /// Its key.
+    pub key: NodePublic,
+    /// Its version.
+    pub version: String,
+    /// Where it is.
+    pub live: LiveNode,
+    /// When it first registered with this bridge, in ms since 1970.
+    pub since_ms: i64,
+    /// When it was last heard of, in ms since 1970.
+    pub heard_ms: i64,
+    /// Whether it is heard of.
+    pub is_live: bool,
+    /// Whether it follows the events.
+    pub has_stream: bool,
+    /// Number of the last event that it was told.
+    pub last_event: Option<u64>,
 }
 
 /// All relays, and what they are told.
