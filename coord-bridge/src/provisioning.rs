@@ -71,6 +71,7 @@ use crate::store::{Store, StoreError, machines};
 use audit::Audit;
 use clock::{Clock, SystemClock};
 use limits::{Buckets, Limits};
+use nodes::Attendance;
 use refusal::Refusal;
 use token_file::TokenFileError;
 
@@ -134,6 +135,8 @@ pub struct Provisioning {
     user: Mutex<Option<UserId>>,
     /// The users that there have to be were made.
     has_users: AtomicBool,
+    /// The nodes that there were in the last round.
+    attendance: Mutex<Attendance>,
     /// What keeps it from being ready, as of the last round.
     findings: Mutex<Vec<String>>,
     /// What relays of this bridge are told by; none in a command, whose events others read.
@@ -186,6 +189,7 @@ impl Provisioning {
             fresh_keys: Mutex::default(),
             user: Mutex::default(),
             has_users: AtomicBool::new(false),
+            attendance: Mutex::new(Attendance::new()),
             findings: Mutex::new(vec!["Headscale has not been asked yet".to_owned()]),
             journal: OnceLock::new(),
             leadership: OnceLock::new(),

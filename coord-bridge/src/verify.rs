@@ -35,6 +35,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use counters::{Counters, Refusal};
+pub(crate) use doubt::{Doubt, Weighed};
 pub use front::{Front, HeadscaleSnapshot, Snapshot, Verdict};
 pub use rosters::Rosters;
 

@@ -10,8 +10,9 @@ use std::time::Duration;
 use derp::key::NodePublic;
 
 use super::clock::{date, millis, span};
+use super::nodes::is_node_of;
 use super::{Provisioning, id, timestamp};
-use crate::headscale::{Failure, KeyId, NewKey, Node, NodeId, Secret};
+use crate::headscale::{Failure, KeyId, NewKey, Node, Secret};
 use crate::store::events::{self, Event};
 use crate::store::keys::{self, Key, KeyState};
 use crate::store::machines::{self, Machine, State};
@@ -152,6 +153,7 @@ impl Provisioning {
         let (machine, node) = self.machine_and_node(id).await?;
         if let Some(node) = &node {
             self.call(self.headscale.delete_node(&node.id)).await?;
+            self.held(&self.attendance).forget(&machine);
         }
         let before = machine.state;
         let event = self.event_of("machine", "deleted", &machine);
@@ -218,9 +220,8 @@ impl Provisioning {
         let its_keys = self.store.read(move |session| keys::of_machine(session, &row)).await?;
         let numbers: BTreeSet<KeyId> =
             its_keys.into_iter().filter_map(|key| key.key_id).map(KeyId).collect();
-        let known = machine.node_id.clone().map(NodeId);
-        let is_its = |node: &Node| match &known {
-            Some(known) => node.id == *known,
+        let is_its = |node: &Node| match &machine.node_id {
+            Some(_) => is_node_of(&machine, node),
             None => node.key.as_ref().is_some_and(|key| numbers.contains(key)),
         };
         let nodes = self.call(self.headscale.nodes()).await?;

@@ -21,8 +21,8 @@ pub(super) struct Begun {
     pub(super) key: Key,
     /// Keys that must not be valid besides.
     pub(super) to_end: Vec<Key>,
-    /// Node of the registration before.
-    pub(super) old_node: Option<String>,
+    /// The registration before.
+    pub(super) replaced: Option<Machine>,
 }
 
 /// What is written ahead.
@@ -77,10 +77,10 @@ pub(super) fn begin(session: &mut dyn Session, wanted: &Wanted) -> Result<Ahead,
         && key.expires_ms > wanted.now_ms
     {
         let (machine, key) = (machine.clone(), key.clone());
-        let begun = Begun { machine, key, to_end: Vec::new(), old_node: None };
+        let begun = Begun { machine, key, to_end: Vec::new(), replaced: None };
         return Ok(Ahead::Repeat(Box::new(begun)));
     }
-    let (machine, old_node) = match live {
+    let (machine, replaced) = match live {
         // Its first try has not led anywhere yet: it is the same registration.
         Some(machine) if machine.state == State::Pending => (machine, None),
         live => {
@@ -102,7 +102,7 @@ pub(super) fn begin(session: &mut dyn Session, wanted: &Wanted) -> Result<Ahead,
     };
     keys::ask(session, &mut key)?;
     let to_end = old_keys.into_iter().filter(|key| key.state.may_be_valid()).collect();
-    Ok(Ahead::Begun(Box::new(Begun { machine, key, to_end, old_node })))
+    Ok(Ahead::Begun(Box::new(Begun { machine, key, to_end, replaced })))
 }
 
 /// The live record of the machine: by what it calls itself, or by the id that it was given.
@@ -122,7 +122,7 @@ fn renewed(
     session: &mut dyn Session,
     wanted: &Wanted,
     live: Option<Machine>,
-) -> Result<(Machine, Option<String>), StoreError> {
+) -> Result<(Machine, Option<Machine>), StoreError> {
     let mut machine = Machine {
         id: id::new(wanted.now_ms),
         identity: live.as_ref().map_or_else(|| identity(wanted), |old| old.identity.clone()),
@@ -139,16 +139,15 @@ fn renewed(
         last_seen_ms: None,
         replaces: None,
     };
-    let mut old_node = None;
-    if let Some(mut old) = live {
+    let mut replaced = live;
+    if let Some(old) = &mut replaced {
         let before = old.state;
         (old.state, old.changed_ms) = (State::Replaced, wanted.now_ms);
-        machines::update(session, &old, before)?;
-        old_node.clone_from(&old.node_id);
-        machine.replaces = Some(old.id);
+        machines::update(session, old, before)?;
+        machine.replaces = Some(old.id.clone());
     }
     machines::insert(session, &machine)?;
-    Ok((machine, old_node))
+    Ok((machine, replaced))
 }
 
 /// What makes it the same machine. The token is part of it: whoever has another one must not be

@@ -17,13 +17,15 @@ use std::time::Duration;
 use super::ahead::{Ahead, Begun, Wanted, begin};
 use super::audit::Entry;
 use super::clock::{date, span};
+use super::nodes::is_node_of;
 use super::refusal::Refusal;
 use super::request::Request;
 use super::settings::Replace;
 use super::tokens::is_from_its_sources;
 use super::{Caller, Provisioning, REPLY_TIME, timestamp};
-use crate::headscale::{FailureKind, IssuedKey, KeyId, NewKey, NodeId, Secret, UserId};
+use crate::headscale::{FailureKind, IssuedKey, KeyId, NewKey, Secret, UserId};
 use crate::store::keys::{Key, KeyState};
+use crate::store::machines::Machine;
 use crate::store::tokens::Token;
 use crate::store::{events, keys};
 
@@ -157,20 +159,21 @@ impl Provisioning {
                 .await
                 .map_err(|kind| Refusal::of_headscale(kind, Refusal::KeyFailed))?;
         }
-        if let (Replace::OfflineOnly, Some(node)) = (self.settings.replace, &begun.old_node) {
-            let node = NodeId(node.clone());
-            if let Err(failure) = self.delete_if_offline(&node).await {
-                tracing::warn!(node = node.0, user = user.0, %failure, "the old node stays");
-            }
+        if let (Replace::OfflineOnly, Some(old)) = (self.settings.replace, &begun.replaced)
+            && old.node_id.is_some()
+            && let Err(failure) = self.delete_if_offline(old).await
+        {
+            tracing::warn!(machine = old.id, user = user.0, %failure, "the old node stays");
         }
         Ok(())
     }
 
-    async fn delete_if_offline(&self, node: &NodeId) -> Result<(), crate::headscale::Failure> {
+    async fn delete_if_offline(&self, machine: &Machine) -> Result<(), crate::headscale::Failure> {
         let nodes = self.call(self.headscale.nodes()).await?;
-        if let Some(old) = nodes.iter().find(|it| it.id == *node && !it.online) {
-            self.call(self.headscale.delete_node(node)).await?;
-            tracing::info!(node = node.0, "the old node of a machine is deleted");
+        if let Some(old) = nodes.iter().find(|it| is_node_of(machine, it) && !it.online) {
+            self.call(self.headscale.delete_node(&old.id)).await?;
+            self.held(&self.attendance).forget(machine);
+            tracing::info!(node = old.id.0, "the old node of a machine is deleted");
             // Offline for Headscale is not off the relay.
             if let (Some(key), Some(journal)) = (old.node_key, self.journal.get()) {
                 journal.close(&[key]).await;
@@ -290,7 +293,7 @@ impl Provisioning {
             expires_at: timestamp::write(begun.key.expires_ms),
             region_id: self.settings.region_id,
             map_url: self.settings.map_url.clone(),
-            replaces_node: begun.old_node.clone(),
+            replaces_node: begun.replaced.as_ref().and_then(|old| old.node_id.clone()),
         }
     }
 }

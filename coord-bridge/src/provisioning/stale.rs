@@ -15,6 +15,10 @@ impl Provisioning {
     /// Deletes machines that have not been connected for `delete_stale_after`.
     pub(super) async fn delete_stale(&self) -> Result<(), RoundError> {
         let Some(after) = self.settings.delete_stale_after else { return Ok(()) };
+        // Their nodes might not be found now, and would stay without a record.
+        if self.held(&self.attendance).is_doubted() {
+            return Ok(());
+        }
         let before_ms = self.now_ms().saturating_sub(span(after));
         let is_over = |machine: &Machine| {
             let seen_ms = machine.last_seen_ms.unwrap_or(machine.registered_ms);

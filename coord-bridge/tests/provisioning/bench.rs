@@ -128,6 +128,19 @@ impl Bench {
         self.provisioning.register(caller, body.as_bytes().to_vec()).await
     }
 
+    /// Registers machines of these names, has them come in, and has a round see it. Gives the id of
+    /// each, and the number of its node.
+    pub(crate) async fn join(&self, hostnames: &[&str]) -> Vec<(String, String)> {
+        let mut joined = Vec::new();
+        for hostname in hostnames {
+            let machine = self.register(hostname).await.unwrap();
+            let node = self.headscale.join(machine.key.reveal(), hostname);
+            joined.push((machine.machine_id, node));
+        }
+        self.provisioning.reconcile().await;
+        joined
+    }
+
     pub(crate) async fn machines(&self) -> Vec<Machine> {
         self.store.read(machines::all).await.unwrap()
     }

@@ -150,6 +150,11 @@ impl FakeHeadscale {
         self.inside().nodes.retain(|node| node.id.0 != id);
     }
 
+    /// Other nodes in the place of those that are there, which are given.
+    pub(crate) fn exchange_nodes(&self, nodes: Vec<Node>) -> Vec<Node> {
+        std::mem::replace(&mut self.inside().nodes, nodes)
+    }
+
     pub(crate) fn node_ids(&self) -> Vec<String> {
         self.inside().nodes.iter().map(|node| node.id.0.clone()).collect()
     }

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use coord_bridge::headscale::{FailureKind, KeyId};
 use coord_bridge::provisioning::reconcile::MAX_ENDED;
+use coord_bridge::provisioning::settings::Replace;
 use coord_bridge::store::events;
 use coord_bridge::store::keys::KeyState;
 use coord_bridge::store::machines::State;
@@ -64,7 +65,9 @@ async fn a_machine_is_followed_from_its_key_to_its_end() {
 async fn a_key_that_nobody_used_ends_with_its_registration() {
     let bench = Bench::new();
     let machine = bench.register("one").await.unwrap();
-    bench.advance_and_reconcile(Duration::from_secs(3_590)).await;
+    // A first list without nodes is believed after a minute.
+    bench.advance_and_reconcile(Duration::from_secs(3_500)).await;
+    bench.advance_and_reconcile(Duration::from_secs(90)).await;
     assert_eq!(bench.machine(&machine.machine_id).await.state, State::Pending);
     bench.advance_and_reconcile(ROUND).await;
     assert_eq!(bench.machine(&machine.machine_id).await.state, State::Expired);
@@ -106,6 +109,109 @@ async fn a_headscale_that_is_away_changes_nothing() {
     }
     bench.advance_and_reconcile(ROUND).await;
     assert_eq!(bench.provisioning.findings().await, Vec::<String>::new(), "and it recovers");
+}
+
+/// A Headscale whose database is away, or another one, for less than a minute ends no record.
+#[tokio::test]
+async fn a_list_that_lacks_most_nodes_is_doubted_for_a_minute() {
+    let bench = Bench::new();
+    let joined = bench.join(&["one", "two", "three", "four"]).await;
+    let states = async || {
+        let mut states = Vec::new();
+        for (id, _) in &joined {
+            states.push(bench.machine(id).await.state);
+        }
+        states
+    };
+    let all = bench.headscale.exchange_nodes(Vec::new());
+    for wrong in [Vec::new(), all[..1].to_vec(), Vec::new()] {
+        bench.headscale.exchange_nodes(wrong);
+        bench.advance_and_reconcile(ROUND).await;
+        assert_eq!(states().await, [State::Online; 4]);
+        bench.headscale.exchange_nodes(all.clone());
+        bench.advance_and_reconcile(ROUND).await;
+        assert_eq!(states().await, [State::Online; 4]);
+    }
+    assert_eq!(bench.headscale.calls("delete_node"), 0);
+
+    // It stays so: they are gone.
+    bench.headscale.exchange_nodes(all[..1].to_vec());
+    for _ in 0..2 {
+        bench.advance_and_reconcile(ROUND).await;
+        assert_eq!(states().await, [State::Online; 4]);
+    }
+    bench.advance_and_reconcile(ROUND).await;
+    assert_eq!(states().await, [State::Online, State::Deleted, State::Deleted, State::Deleted]);
+}
+
+/// What is in the store is as good as a list before: a bridge that starts beside a Headscale
+/// without its database believes it no sooner.
+#[tokio::test]
+async fn a_first_list_after_a_start_is_doubted_too() {
+    let mut bench = Bench::new();
+    let joined = bench.join(&["one", "two", "three"]).await;
+    let all = bench.headscale.exchange_nodes(Vec::new());
+    for wrong in [Vec::new(), all[..1].to_vec()] {
+        bench.headscale.exchange_nodes(wrong);
+        bench.restart();
+        for _ in 0..2 {
+            bench.advance_and_reconcile(ROUND).await;
+            for (id, _) in &joined {
+                assert_eq!(bench.machine(id).await.state, State::Online);
+            }
+        }
+    }
+}
+
+/// Half of the nodes, or one, may well have been deleted.
+#[tokio::test]
+async fn what_is_at_most_half_is_gone_at_once() {
+    let bench = Bench::new();
+    let joined = bench.join(&["one", "two", "three", "four"]).await;
+    bench.headscale.remove_node(&joined[0].1);
+    bench.headscale.remove_node(&joined[1].1);
+    bench.advance_and_reconcile(ROUND).await;
+    for (n, (id, _)) in joined.iter().enumerate() {
+        let wanted = if n < 2 { State::Deleted } else { State::Online };
+        assert_eq!(bench.machine(id).await.state, wanted, "{n}");
+    }
+}
+
+/// What a bridge has deleted itself is no loss.
+#[tokio::test]
+async fn what_the_bridge_deletes_is_not_doubted() {
+    let bench = Bench::new();
+    let joined = bench.join(&["one", "two", "three", "four", "five"]).await;
+    for (id, _) in &joined[..3] {
+        bench.provisioning.delete_machine(id).await.unwrap();
+    }
+    bench.headscale.remove_node(&joined[3].1);
+    bench.advance_and_reconcile(ROUND).await;
+    assert_eq!(bench.machine(&joined[3].0).await.state, State::Deleted);
+    assert_eq!(bench.machine(&joined[4].0).await.state, State::Online);
+}
+
+/// A Headscale that was restored from a backup gives a number a second time.
+#[tokio::test]
+async fn a_number_that_another_machine_got_is_not_its_node() {
+    let bench = Bench::with(|settings| settings.replace = Replace::OfflineOnly);
+    let joined = bench.join(&["one", "two", "three", "four", "five", "six"]).await;
+    for (_, node) in &joined[..2] {
+        bench.headscale.change_node(node, |it| {
+            (it.machine_key, it.online) = (format!("mkey:another{node}"), false);
+        });
+    }
+    let ids = bench.headscale.node_ids();
+    // Neither a deletion nor a registration that takes its place hits the other machine.
+    assert_eq!(bench.provisioning.delete_machine(&joined[0].0).await.unwrap(), None);
+    bench.register("two").await.unwrap();
+    assert_eq!(bench.headscale.node_ids(), ids);
+
+    bench.headscale.change_node(&joined[2].1, |it| it.machine_key = "mkey:third".to_owned());
+    bench.advance_and_reconcile(ROUND).await;
+    let third = bench.machine(&joined[2].0).await;
+    assert_eq!((third.state, third.machine_key.as_deref()), (State::Deleted, Some("mkey:3")));
+    assert_eq!(bench.machine(&joined[3].0).await.state, State::Online);
 }
 
 /// O8.5, and W3 for the token.
