@@ -155,7 +155,6 @@ impl Provisioning {
             self.call(self.headscale.delete_node(&node.id)).await?;
             self.held(&self.attendance).forget(&machine);
         }
-        let before = machine.state;
         let event = self.event_of("machine", "deleted", &machine);
         let now_ms = self.now_ms();
         let gone = node.and_then(|node| node.node_key);
@@ -163,15 +162,21 @@ impl Provisioning {
         let stored = self
             .store
             .write(move |session| {
-                let after = Machine { state: State::Deleted, changed_ms: now_ms, ..machine };
-                machines::update(session, &after, before)?;
+                if delete(session, &machine.id, now_ms)? {
+                    events::insert(session, &event)?;
+                }
                 cut_off(session, gone, now_ms)?;
-                events::insert(session, &event)
+                keys::of_machine(session, &machine.id)
             })
             .await;
         // The node is gone, whatever the store says.
         self.tell_relays(gone, &stored).await;
-        stored?;
+        // A registration that went on meanwhile may have got its key before the machine was deleted.
+        for key in stored?.iter().filter(|key| key.state == KeyState::Issued) {
+            if self.end_key(key).await.is_err() {
+                tracing::debug!(key = key.id, "the next round ends it");
+            }
+        }
         Ok(gone)
     }
 
@@ -254,6 +259,15 @@ impl Provisioning {
             })
             .await
     }
+}
+
+/// Writes down that a machine is deleted, wherever it stands now. Says whether that is news.
+fn delete(session: &mut dyn Session, id: &str, now_ms: i64) -> Result<bool, StoreError> {
+    let machine = machines::by_id(session, id)?;
+    let Some(machine) = machine.filter(|it| it.state != State::Deleted) else { return Ok(false) };
+    let before = machine.state;
+    let after = Machine { state: State::Deleted, changed_ms: now_ms, ..machine };
+    machines::update(session, &after, before)
 }
 
 /// Writes down that relays have to cut a node off.

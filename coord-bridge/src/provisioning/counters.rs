@@ -70,6 +70,7 @@ impl Label for Refusal {
         Self::Mac,
         Self::MachineId,
         Self::UnderWay(Duration::ZERO),
+        Self::Ended,
         Self::HeadscaleAway,
         Self::UserMissing,
         Self::KeyFailed,

@@ -51,6 +51,9 @@ pub enum Refusal {
     /// The same machine is being registered just now.
     #[error("registration under way")]
     UnderWay(Duration),
+    /// The machine was deleted, or has come in with another key, while its key was made.
+    #[error("registration ended meanwhile")]
+    Ended,
     /// Headscale does not answer.
     #[error("Headscale cannot be reached")]
     HeadscaleAway,
@@ -86,7 +89,9 @@ impl Refusal {
             Self::TooManyFailures(_) | Self::TooMany(_) => 429,
             Self::Internal => 500,
             Self::UserMissing | Self::KeyFailed => 502,
-            Self::UnderWay(_) | Self::HeadscaleAway | Self::Store | Self::TooSlow => 503,
+            Self::UnderWay(_) | Self::Ended | Self::HeadscaleAway | Self::Store | Self::TooSlow => {
+                503
+            }
         }
     }
 
@@ -106,6 +111,7 @@ impl Refusal {
             Self::Mac => "bad_mac",
             Self::MachineId => "bad_machine_id",
             Self::UnderWay(_) => "under_way",
+            Self::Ended => "ended",
             Self::HeadscaleAway => "headscale_unreachable",
             Self::UserMissing => "user_missing",
             Self::KeyFailed => "key_failed",
@@ -120,7 +126,7 @@ impl Refusal {
     pub fn retry_after(self) -> Option<u64> {
         let wait = match self {
             Self::TooMany(wait) | Self::TooManyFailures(wait) | Self::UnderWay(wait) => wait,
-            Self::HeadscaleAway | Self::Store | Self::TooSlow => COME_AGAIN,
+            Self::Ended | Self::HeadscaleAway | Self::Store | Self::TooSlow => COME_AGAIN,
             Self::Unauthorized
             | Self::AdminRequired
             | Self::Source

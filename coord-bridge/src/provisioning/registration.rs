@@ -25,9 +25,9 @@ use super::tokens::is_from_its_sources;
 use super::{Caller, Provisioning, REPLY_TIME, timestamp};
 use crate::headscale::{FailureKind, IssuedKey, KeyId, NewKey, Secret, UserId};
 use crate::store::keys::{Key, KeyState};
-use crate::store::machines::Machine;
+use crate::store::machines::{Machine, State};
 use crate::store::tokens::Token;
-use crate::store::{events, keys};
+use crate::store::{Session, StoreError, events, keys, machines};
 
 /// Time after which a client tries again that finds its machine being registered.
 const UNDER_WAY_TIME: Duration = Duration::from_secs(5);
@@ -212,29 +212,36 @@ impl Provisioning {
     }
 
     /// Writes down the number of the key, and with it the row of the audit. A key that cannot be
-    /// written down is ended.
+    /// written down, or that nobody waits for any more, is ended.
     async fn record(
         &self,
         begun: &Begun,
         issued: &IssuedKey,
         entry: &mut Entry,
     ) -> Result<(), Refusal> {
-        let (row, number) = (begun.key.id.clone(), issued.id.0.clone());
+        let (asked, number) = (begun.key.clone(), issued.id.0.clone());
         let mut event = entry.event.clone();
         "ok".clone_into(&mut event.outcome);
         let recorded = self.store.write(move |session| {
-            keys::settle(session, &row, KeyState::Issued, Some(&number))?;
-            events::insert(session, &event)
+            let is_waited_for = is_waited_for(session, &asked)?;
+            // Also where it is to end: until it has, the next round finds it by this.
+            keys::settle(session, &asked.id, KeyState::Issued, Some(&number))?;
+            if is_waited_for {
+                events::insert(session, &event)?;
+            }
+            Ok(is_waited_for)
         });
-        let Err(error) = recorded.await else {
-            entry.is_stored = true;
-            return Ok(());
+        let refusal = match recorded.await {
+            Ok(true) => {
+                entry.is_stored = true;
+                return Ok(());
+            }
+            Ok(false) => Refusal::Ended,
+            Err(error) => self.store_fails(&error),
         };
-        let refusal = self.store_fails(&error);
-        let user = UserId(begun.key.user_id.clone());
-        // If this fails too, the row that was written ahead leads to the key.
-        if let Err(failure) = self.call(self.headscale.expire_key(&user, &issued.id)).await {
-            tracing::warn!(key_id = issued.id.0, %failure, "a key cannot be ended now");
+        let key = Key { key_id: Some(issued.id.0.clone()), ..begun.key.clone() };
+        if self.end_key(&key).await.is_err() {
+            tracing::debug!(key = key.id, "the row leads to the key: the next round ends it");
         }
         Err(refusal)
     }
@@ -245,29 +252,34 @@ impl Provisioning {
     ///
     /// How Headscale failed; or [`FailureKind::Paused`] where the store did.
     pub(super) async fn end_key(&self, key: &Key) -> Result<(), FailureKind> {
-        let user = UserId(key.user_id.clone());
-        let number = match &key.key_id {
-            Some(number) => Some(KeyId(number.clone())),
-            None => self.find_lost(key).await?,
-        };
-        let state = match &number {
-            Some(number) => {
-                let ended = self.call(self.headscale.expire_key(&user, number)).await;
-                ended.map_err(|failure| {
-                    tracing::warn!(key_id = number.0, %failure, "a key cannot be ended now");
-                    failure.kind
-                })?;
-                KeyState::Expired
-            }
-            None => KeyState::Void,
-        };
         let row = key.id.clone();
-        let number = number.map(|number| number.0);
-        let written = self
-            .store
-            .write(move |session| keys::settle(session, &row, state, number.as_deref()))
-            .await;
-        written.map_err(|error| {
+        let number = match &key.key_id {
+            Some(number) => Some(number.clone()),
+            None => self.find_lost(key).await?.map(|number| number.0),
+        };
+        let number = match number {
+            Some(number) => Some(number),
+            // Whoever asked for it may have written its number down since.
+            None => self.write_of_key(move |session| keys::void(session, &row)).await?,
+        };
+        let Some(number) = number.map(KeyId) else { return Ok(()) };
+        let user = UserId(key.user_id.clone());
+        self.call(self.headscale.expire_key(&user, &number)).await.map_err(|failure| {
+            tracing::warn!(key_id = number.0, %failure, "a key cannot be ended now");
+            failure.kind
+        })?;
+        let row = key.id.clone();
+        self.write_of_key(move |session| {
+            keys::settle(session, &row, KeyState::Expired, Some(&number.0))
+        })
+        .await
+    }
+
+    async fn write_of_key<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut dyn Session) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, FailureKind> {
+        self.store.write(work).await.map_err(|error| {
             self.store_fails(&error);
             FailureKind::Paused
         })
@@ -296,6 +308,15 @@ impl Provisioning {
             replaces_node: begun.replaced.as_ref().and_then(|old| old.node_id.clone()),
         }
     }
+}
+
+/// Whether the machine still waits for the key that was asked for, and nobody has ended that.
+fn is_waited_for(session: &mut dyn Session, asked: &Key) -> Result<bool, StoreError> {
+    let Some(machine) = &asked.machine else { return Ok(false) };
+    let machine = machines::by_id(session, machine)?;
+    let Some(machine) = machine.filter(|it| it.state == State::Pending) else { return Ok(false) };
+    let its_keys = keys::of_machine(session, &machine.id)?;
+    Ok(its_keys.iter().any(|key| key.id == asked.id && key.state == KeyState::Asked))
 }
 
 impl KeyState {

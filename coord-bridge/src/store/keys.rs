@@ -126,6 +126,20 @@ pub fn settle(
     Ok(())
 }
 
+/// Writes that there was no key, unless its number has become known meanwhile: that is given.
+///
+/// # Errors
+///
+/// [`StoreError`].
+pub fn void(session: &mut dyn Session, id: &str) -> Result<Option<String>, StoreError> {
+    let rows = session.query("SELECT key_id FROM issued_keys WHERE id = $1", &[id.into()])?;
+    let number = rows.first().map_or(Ok(None), |row| row.maybe_text(0))?;
+    if number.is_none() {
+        settle(session, id, KeyState::Void, None)?;
+    }
+    Ok(number)
+}
+
 /// The keys of a registration, the oldest first.
 ///
 /// # Errors

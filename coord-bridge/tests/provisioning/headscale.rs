@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use coord_bridge::headscale::{
     Call, Failure, FailureKind, Headscale, IssuedKey, KeyId, KeyRecord, NewKey, Node, NodeId,
     Secret, User, UserId,
 };
+use tokio::sync::Semaphore;
 
 /// How a call goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +31,39 @@ pub(crate) enum Mood {
     HangsAfter,
 }
 
+/// A place in a call where it waits for the test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Place {
+    /// Nothing is done yet.
+    Before,
+    /// It is done, and not answered.
+    After,
+}
+
+/// What holds calls up until the test lets one of them go on.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    arrived: Semaphore,
+    open: Semaphore,
+}
+
+impl Gate {
+    /// Waits until a call is here.
+    pub(crate) async fn arrived(&self) {
+        self.arrived.acquire().await.unwrap().forget();
+    }
+
+    /// Lets one call go on.
+    pub(crate) fn open(&self) {
+        self.open.add_permits(1);
+    }
+
+    async fn pass(&self) {
+        self.arrived.add_permits(1);
+        self.open.acquire().await.unwrap().forget();
+    }
+}
+
 /// A key of this Headscale.
 #[derive(Clone, Debug)]
 pub(crate) struct FakeKey {
@@ -46,6 +80,7 @@ pub(crate) struct FakeKey {
 #[derive(Debug, Default)]
 struct Inside {
     moods: BTreeMap<&'static str, Mood>,
+    gates: BTreeMap<(&'static str, Place), Arc<Gate>>,
     calls: BTreeMap<&'static str, usize>,
     users: Vec<String>,
     keys: Vec<FakeKey>,
@@ -98,6 +133,13 @@ impl FakeHeadscale {
         for call in ["ensure_user", "create_key", "expire_key", "keys", "nodes", "check"] {
             self.set(call, mood);
         }
+    }
+
+    /// Every `call` waits there from now on.
+    pub(crate) fn hold(&self, call: &'static str, place: Place) -> Arc<Gate> {
+        let gate = Arc::new(Gate { arrived: Semaphore::new(0), open: Semaphore::new(0) });
+        self.inside().gates.insert((call, place), Arc::clone(&gate));
+        gate
     }
 
     pub(crate) fn calls(&self, call: &'static str) -> usize {
@@ -186,7 +228,9 @@ impl FakeHeadscale {
                 Mood::Slow(time) => tokio::time::sleep(time).await,
                 Mood::Well | Mood::Loses(_) | Mood::HangsAfter => {}
             }
+            self.pass(name, Place::Before).await;
             let done = work(&mut self.inside());
+            self.pass(name, Place::After).await;
             match mood {
                 Mood::Loses(kind) => return Err(failure(kind)),
                 Mood::HangsAfter => std::future::pending::<()>().await,
@@ -194,6 +238,13 @@ impl FakeHeadscale {
             }
             Ok(done)
         })
+    }
+
+    async fn pass(&self, call: &'static str, place: Place) {
+        let gate = self.inside().gates.get(&(call, place)).cloned();
+        if let Some(gate) = gate {
+            gate.pass().await;
+        }
     }
 
     fn note(&self, line: &str) {

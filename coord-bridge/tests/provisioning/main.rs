@@ -9,6 +9,7 @@ mod client;
 mod commands;
 mod crashes;
 mod defects;
+mod deletion;
 mod enroll;
 mod enroll_answers;
 mod headscale;
