@@ -137,6 +137,8 @@ pub struct Provisioning {
     has_users: AtomicBool,
     /// The nodes that there were in the last round.
     attendance: Mutex<Attendance>,
+    /// Row of the last key that was ended, or written off, because its answer was lost.
+    last_lost: Mutex<String>,
     /// What keeps it from being ready, as of the last round.
     findings: Mutex<Vec<String>>,
     /// What relays of this bridge are told by; none in a command, whose events others read.
@@ -190,6 +192,7 @@ impl Provisioning {
             user: Mutex::default(),
             has_users: AtomicBool::new(false),
             attendance: Mutex::new(Attendance::new()),
+            last_lost: Mutex::default(),
             findings: Mutex::new(vec!["Headscale has not been asked yet".to_owned()]),
             journal: OnceLock::new(),
             leadership: OnceLock::new(),

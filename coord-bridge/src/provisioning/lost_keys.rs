@@ -3,12 +3,13 @@
 //! Does: finds them among those that Headscale lists, by the second that they end at, and ends
 //! them. Does not: look for one that may be on its way to its row.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::Provisioning;
 use super::clock::{millis, span};
-use super::reconcile::RoundError;
+use super::reconcile::{MAX_LOST, RoundError};
 use crate::headscale::{FailureKind, KeyId, KeyRecord, UserId};
 use crate::store::events::{self, Event};
 use crate::store::keys::{self, Key, KeyState};
@@ -35,33 +36,57 @@ impl Provisioning {
             KeyState::Void => key.expires_ms > now_ms && key.key_id.is_none(),
             KeyState::Issued | KeyState::Used | KeyState::Expired => false,
         };
-        let mut by_user = BTreeMap::<String, Vec<Key>>::new();
-        for key in missing.into_iter().filter(is_missing) {
-            by_user.entry(key.user_id.clone()).or_default().push(key);
-        }
-        for (user, missing) in by_user {
-            let user = UserId(user);
-            let listed = self.call(self.headscale.keys(&user)).await?;
-            for key in missing {
-                let found = lost_key(&key, &listed, &known);
-                if let Some(number) = &found {
-                    self.call(self.headscale.expire_key(&user, number)).await?;
-                    tracing::info!(key_id = number.0, "ended a key whose answer was lost");
-                }
-                let state = if found.is_some() { KeyState::Expired } else { KeyState::Void };
-                if found.is_none() && key.state == KeyState::Void {
-                    continue;
-                }
-                let event = self.event("key", state.as_str(), key.machine.clone());
-                self.write_as_leader(move |session| {
-                    let number = found.map(|number| number.0);
-                    keys::settle(session, &key.id, state, number.as_deref())?;
-                    events::insert(session, &Event { key_id: number, ..event })
-                })
-                .await?;
+        let mut missing: Vec<Key> = missing.into_iter().filter(is_missing).collect();
+        missing.sort_by(|a, b| a.id.cmp(&b.id));
+        // What stopped the last round, an error or the bound, keeps nobody behind it waiting.
+        let last = self.held(&self.last_lost).clone();
+        let behind = missing.partition_point(|key| key.id <= last);
+        missing.rotate_left(behind);
+        let mut strays = BTreeMap::<String, Strays>::new();
+        let mut settled = 0;
+        for key in missing {
+            if settled >= MAX_LOST {
+                tracing::info!("more keys whose answer was lost are looked for in the next round");
+                break;
             }
+            let user = UserId(key.user_id.clone());
+            let of_user = match strays.entry(key.user_id.clone()) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(place) => {
+                    let listed = self.call(self.headscale.keys(&user)).await?;
+                    place.insert(Strays::new(listed, &known))
+                }
+            };
+            let found = of_user.find(&key);
+            if found.is_none() && key.state == KeyState::Void {
+                continue;
+            }
+            self.held(&self.last_lost).clone_from(&key.id);
+            self.settle_lost(key, &user, found).await?;
+            settled += 1;
         }
         Ok(())
+    }
+
+    /// Ends a key that was found, or writes off one that was not.
+    async fn settle_lost(
+        &self,
+        key: Key,
+        user: &UserId,
+        found: Option<KeyId>,
+    ) -> Result<(), RoundError> {
+        if let Some(number) = &found {
+            self.call(self.headscale.expire_key(user, number)).await?;
+            tracing::info!(key_id = number.0, "ended a key whose answer was lost");
+        }
+        let state = if found.is_some() { KeyState::Expired } else { KeyState::Void };
+        let event = self.event("key", state.as_str(), key.machine.clone());
+        self.write_as_leader(move |session| {
+            let number = found.map(|number| number.0);
+            keys::settle(session, &key.id, state, number.as_deref())?;
+            events::insert(session, &Event { key_id: number, ..event })
+        })
+        .await
     }
 
     /// The number of a key whose answer was lost, if Headscale has made it: no other ends at that
@@ -78,21 +103,29 @@ impl Provisioning {
             self.store_fails(&error);
             FailureKind::Paused
         })?;
-        Ok(lost_key(key, &listed, &known))
+        Ok(Strays::new(listed, &known).find(key))
     }
 }
 
-/// The key that was asked for as `key` among those that Headscale lists: it ends at that second,
-/// as no other of ours does, and is none that we know.
-fn lost_key(key: &Key, listed: &[KeyRecord], known: &[String]) -> Option<KeyId> {
-    let known: BTreeSet<&String> = known.iter().collect();
-    let is_it = |record: &&KeyRecord| {
-        let expires_ms = record.expiration.map(millis).unwrap_or_default();
-        // To the second: releases differ in how many digits they keep.
-        expires_ms.div_euclid(1_000) == key.expires_ms.div_euclid(1_000)
-            && !known.contains(&record.id.0)
-    };
-    listed.iter().find(is_it).map(|record| record.id.clone())
+/// Keys that Headscale lists and no row knows, by the second that they end at, as no other of ours
+/// does. To the second: releases differ in how many digits they keep.
+struct Strays(BTreeMap<i64, KeyId>);
+
+impl Strays {
+    fn new(listed: Vec<KeyRecord>, known: &[String]) -> Self {
+        let known: BTreeSet<&String> = known.iter().collect();
+        let mut strays = BTreeMap::new();
+        for record in listed.into_iter().filter(|record| !known.contains(&record.id.0)) {
+            let expires_ms = record.expiration.map(millis).unwrap_or_default();
+            strays.entry(expires_ms.div_euclid(1_000)).or_insert(record.id);
+        }
+        Self(strays)
+    }
+
+    /// The key that was asked for as `key`.
+    fn find(&self, key: &Key) -> Option<KeyId> {
+        self.0.get(&key.expires_ms.div_euclid(1_000)).cloned()
+    }
 }
 
 /// Whether a key that was asked for may be on its way to its row. A clock that was set back does

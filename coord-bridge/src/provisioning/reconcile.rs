@@ -3,7 +3,7 @@
 //! Does: has the nodes of registrations followed; has keys ended whose answer was lost, and ends
 //! those that nobody wants any more; removes what is over for long.
 //! A round asks for the nodes once, for the keys of an owner once and only if one is missing, and
-//! ends at most [`MAX_ENDED`] keys.
+//! ends at most [`MAX_ENDED`] unwanted and [`MAX_LOST`] lost keys.
 //! A bridge that does not lead only asks whether Headscale is well; one that has lost the lead in
 //! the middle of a round changes nothing in the store any more.
 //! Does not: take anything for gone because Headscale does not answer.
@@ -21,6 +21,10 @@ use crate::store::{Session, StoreError, events, installations};
 
 /// Most keys that a round ends. Each is a call that costs Headscale some 80 ms.
 pub const MAX_ENDED: usize = 32;
+
+/// Most lost keys that a round ends or writes off. Each is a call as above, or a write. The next
+/// round goes on behind them.
+pub const MAX_LOST: usize = 32;
 
 /// Time that events are kept.
 const EVENT_TTL: Duration = Duration::from_secs(90 * 86_400);

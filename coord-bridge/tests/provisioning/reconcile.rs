@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use coord_bridge::headscale::{FailureKind, KeyId};
-use coord_bridge::provisioning::reconcile::MAX_ENDED;
+use coord_bridge::provisioning::reconcile::MAX_LOST;
 use coord_bridge::provisioning::settings::Replace;
 use coord_bridge::store::events;
 use coord_bridge::store::keys::KeyState;
@@ -240,25 +240,57 @@ async fn both_users_are_there_after_the_first_round() {
     assert_eq!(users, ["admin", "sovran-deploy"]);
 }
 
-/// A round is few calls, however much there is to do.
+/// A round is few calls, however much there is to do; the next one does the rest.
 #[tokio::test]
 async fn a_round_is_bounded() {
     let bench = Bench::with(|settings| settings.rate.burst = 1_000);
-    for n in 0..MAX_ENDED + 8 {
-        bench.headscale.set("create_key", Mood::Loses(FailureKind::Faulty));
-        bench.register(&format!("lost{n}")).await.unwrap_err();
-        bench.headscale.set("create_key", Mood::Well);
+    for n in 0..MAX_LOST + 8 {
+        lose(&bench, &format!("lost{n}")).await;
         bench.register(&format!("m{n}")).await.unwrap();
     }
-    let before = (bench.headscale.calls("nodes"), bench.headscale.calls("keys"));
+    let calls = || ["nodes", "keys", "expire_key"].map(|call| bench.headscale.calls(call));
+    let since = |before: [usize; 3]| {
+        let after = calls();
+        [after[0] - before[0], after[1] - before[1], after[2] - before[2]]
+    };
+    let before = calls();
     bench.advance_and_reconcile(ROUND).await;
-    let after = (bench.headscale.calls("nodes"), bench.headscale.calls("keys"));
-    assert_eq!((after.0 - before.0, after.1 - before.1), (1, 1));
-    bench.assert_no_unknown_key("after a round").await;
-    assert_eq!(bench.headscale.valid_keys().len(), MAX_ENDED + 8);
+    assert_eq!(since(before), [1, 1, MAX_LOST]);
+    let before = calls();
     bench.advance_and_reconcile(ROUND).await;
-    let idle = (bench.headscale.calls("nodes"), bench.headscale.calls("keys"));
-    assert_eq!(idle, (after.0 + 1, after.1), "nothing is lost, so no keys are listed");
+    assert_eq!(since(before), [1, 1, 8]);
+    bench.assert_no_unknown_key("after two rounds").await;
+    assert_eq!(bench.headscale.valid_keys().len(), MAX_LOST + 8);
+    let before = calls();
+    bench.advance_and_reconcile(ROUND).await;
+    assert_eq!(since(before), [1, 0, 0], "nothing is lost, so no keys are listed");
+}
+
+/// A lost key that cannot be ended stands before the others once, not in every round.
+#[tokio::test]
+async fn a_round_goes_on_where_the_last_one_stopped() {
+    let bench = Bench::with(|settings| settings.rate.burst = 1_000);
+    for n in 0..=MAX_LOST {
+        lose(&bench, &format!("lost{n}")).await;
+    }
+    bench.headscale.set("expire_key", Mood::Fails(FailureKind::Faulty));
+    bench.advance_and_reconcile(ROUND).await;
+    assert_eq!(bench.headscale.valid_keys().len(), MAX_LOST + 1);
+    bench.headscale.set("expire_key", Mood::Well);
+    bench.advance_and_reconcile(ROUND).await;
+    let left: Vec<String> = bench.headscale.valid_keys().into_iter().map(|key| key.id).collect();
+    assert_eq!(left, ["1"], "the one that failed waits for its turn");
+    bench.advance_and_reconcile(ROUND).await;
+    assert!(bench.headscale.valid_keys().is_empty());
+}
+
+/// Headscale makes a key for this machine, and nobody hears of it.
+async fn lose(bench: &Bench, hostname: &str) {
+    // Rows are in the order of their making.
+    bench.clock.advance(Duration::from_millis(1));
+    bench.headscale.set("create_key", Mood::Loses(FailureKind::Faulty));
+    bench.register(hostname).await.unwrap_err();
+    bench.headscale.set("create_key", Mood::Well);
 }
 
 #[test]
