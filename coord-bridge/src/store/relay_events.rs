@@ -106,17 +106,20 @@ pub fn after(
     Ok(Some(events))
 }
 
-/// Removes events from before `before_ms` and the oldest beyond [`MAX_ROWS`], but for the newest.
+/// Removes the oldest events: those before the first that is from `before_ms` or later, and those
+/// beyond [`MAX_ROWS`], but for the newest. Dates of several bridges may differ; what goes are the
+/// lowest numbers, whatever their dates, so that a number that is there has no gap behind it.
 ///
 /// # Errors
 ///
 /// [`StoreError`].
 pub fn prune(session: &mut dyn Session, before_ms: i64) -> Result<u64, StoreError> {
     let newest = newest(session)?;
-    session.execute(
-        "DELETE FROM relay_events WHERE seq < $1 AND (at_ms < $2 OR seq <= $3)",
-        &[newest.into(), before_ms.into(), newest.saturating_sub(MAX_ROWS).into()],
-    )
+    let rows = session
+        .query("SELECT MIN(seq) FROM relay_events WHERE at_ms >= $1", &[before_ms.into()])?;
+    let young = rows.first().map_or(Ok(None), |row| row.maybe_number(0))?.unwrap_or(newest);
+    let first = young.max(newest.saturating_sub(MAX_ROWS).saturating_add(1)).min(newest);
+    session.execute("DELETE FROM relay_events WHERE seq < $1", &[first.into()])
 }
 
 fn event(row: &Row) -> Result<RelayEvent, StoreError> {

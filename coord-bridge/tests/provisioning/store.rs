@@ -443,6 +443,21 @@ fn relay_events_are_numbered_and_a_gap_is_seen() {
     });
 }
 
+/// Two bridges write, and the clock of one is an hour behind: what goes by its date is the
+/// beginning, and no event between others.
+#[test]
+fn relay_events_lose_no_number_between_others() {
+    on_both(|location| {
+        let store = Store::new(location).unwrap();
+        for (number, at_ms) in [(1, 1_000), (2, 9_000), (3, 2_000), (4, 9_000)] {
+            store.write_now(move |s| relay_events::insert_close(s, &node(number), at_ms)).unwrap();
+        }
+        assert_eq!(store.write_now(|s| relay_events::prune(s, 5_000)), Ok(1));
+        let rest = store.read_now(|s| relay_events::after(s, 2, 10)).unwrap().unwrap();
+        assert_eq!(rest.iter().map(|it| it.seq).collect::<Vec<_>>(), [3, 4]);
+    });
+}
+
 fn node(number: u8) -> NodePublic {
     NodePublic::from_bytes([number; 32])
 }
