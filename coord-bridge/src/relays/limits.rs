@@ -51,6 +51,10 @@ pub(crate) const LINES: usize = 64;
 /// Time for a relay to take a line.
 pub(super) const SLOW_TIME: Duration = Duration::from_secs(10);
 
+/// Time after which a relay that still has its stream has read what was taken from the queue: one
+/// that hears nothing for 30 s drops its stream, and lines arrive in order.
+pub(super) const READ_TIME: Duration = Duration::from_secs(40);
+
 /// Time between two empty lines, by which both ends see that the other is there.
 pub const KEEP_ALIVE_TIME: Duration = Duration::from_secs(10);
 

@@ -42,7 +42,8 @@ struct Entry {
     /// Number of its last stream; another number ends a stream.
     stream: watch::Sender<u64>,
     has_stream: bool,
-    /// It has asked about all nodes since this bridge started, or will.
+    /// It knows, as far as anybody can say, that it has to ask about all nodes once since it
+    /// registered with this bridge.
     is_checked: bool,
     last_event: Option<u64>,
 }
@@ -193,12 +194,18 @@ impl Registry {
         Some(Opened { key: *key, number, ended, is_checked: entry.is_checked })
     }
 
-    /// Notes that a relay was told to ask about all nodes.
-    pub(super) fn checked(&self, opened: &Opened) {
-        self.with(opened, |entry| entry.is_checked = true);
+    /// Notes that a relay has read that it has to ask about all nodes, provided that it is heard
+    /// of. Says whether it was.
+    pub(super) fn has_read_check(&self, opened: &Opened) -> bool {
+        let mut is_noted = false;
+        self.with(opened, |entry| {
+            entry.is_checked = entry.is_live;
+            is_noted = entry.is_live;
+        });
+        is_noted
     }
 
-    /// Notes what a relay was told.
+    /// Notes which event was queued for a relay.
     pub(super) fn told(&self, opened: &Opened, seq: u64) {
         self.with(opened, |entry| entry.last_event = Some(seq));
     }
@@ -288,7 +295,7 @@ pub(super) struct Opened {
     key: NodePublic,
     number: u64,
     ended: watch::Receiver<u64>,
-    /// The relay has asked about all nodes since this bridge started.
+    /// The relay knows that it has to ask about all nodes.
     pub(super) is_checked: bool,
 }
 
@@ -367,12 +374,12 @@ mod tests {
         registry.closed(&first);
         assert!(registry.snapshot()[0].has_stream, "the other one is open");
         registry.told(&second, 7);
-        registry.checked(&second);
+        assert!(registry.has_read_check(&second) && !registry.has_read_check(&first));
         registry.closed(&second);
         let [relay] = &registry.snapshot()[..] else { panic!("one relay") };
         assert_eq!((relay.has_stream, relay.last_event), (false, Some(7)));
-        assert!(registry.open(&id).unwrap().is_checked);
-        assert!(registry.open("nobody").is_none());
+        let third = registry.open(&id).unwrap();
+        assert!(third.is_checked && registry.open("nobody").is_none());
     }
 
     fn names(live: &[LiveNode]) -> Vec<String> {
