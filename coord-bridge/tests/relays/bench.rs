@@ -99,6 +99,17 @@ impl Bench {
         std::fs::read_to_string(self.relay_token_file()).unwrap().trim().to_owned()
     }
 
+    /// A relay that follows the bridge, and two nodes that have come in; `first` has the first of
+    /// them join.
+    pub(crate) fn pair(&self, first: impl FnOnce(&NodePublic) -> String) -> Pair {
+        let relay = self.relay(self.relay_token_file());
+        let id = first(&private(1).public());
+        self.tailnet.join(&private(2).public(), None);
+        let (one, two) = (relay.enter(1), relay.enter(2));
+        relay.is_following();
+        Pair { relay, id, one, two }
+    }
+
     /// A relay that asks the bridge and follows it, with the token in `token_file`.
     pub(crate) fn relay(&self, token_file: PathBuf) -> Following {
         let url = format!("http://{}", self.verify);
@@ -122,6 +133,15 @@ pub(crate) fn register(
     let key = answer["headscale_key"].as_str().unwrap();
     tailnet.join(node, Some(key.rsplit('-').next().unwrap().parse().unwrap()));
     answer["machine_id"].as_str().unwrap().to_owned()
+}
+
+/// Two nodes at a relay that follows a bridge.
+pub(crate) struct Pair {
+    pub(crate) relay: Following,
+    /// What `first` gave.
+    pub(crate) id: String,
+    pub(crate) one: Peer,
+    pub(crate) two: Peer,
 }
 
 /// A relay that follows a bridge.

@@ -1,6 +1,6 @@
 //! Nodes that are gone lose their connections to relays, and do not come back.
 
-use crate::bench::{Bench, eventually, follow};
+use crate::bench::{Bench, Pair, eventually, follow};
 use crate::peer::private;
 
 /// R-070, O5.2: another process deletes the machine, and nobody looks at Headscale for an hour: it
@@ -8,11 +8,7 @@ use crate::peer::private;
 #[test]
 fn a_machine_that_is_deleted_is_cut_off_and_refused() {
     let bench = Bench::new();
-    let relay = bench.relay(bench.relay_token_file());
-    let id = bench.machine(&private(1).public());
-    bench.tailnet.join(&private(2).public(), None);
-    let (mut one, mut two) = (relay.enter(1), relay.enter(2));
-    relay.is_following();
+    let Pair { relay, id, mut one, mut two } = bench.pair(|node| bench.machine(node));
 
     let said = bench.run(&["machines", "delete", &id]);
 
@@ -41,11 +37,7 @@ fn a_machine_that_is_logged_out_is_cut_off() {
 #[test]
 fn a_node_that_is_deleted_elsewhere_is_cut_off_by_the_watch() {
     let bench = Bench::with("interval = \"1s\"");
-    let relay = bench.relay(bench.relay_token_file());
-    let id = bench.tailnet.join(&private(1).public(), None);
-    bench.tailnet.join(&private(2).public(), None);
-    let (mut one, mut two) = (relay.enter(1), relay.enter(2));
-    relay.is_following();
+    let Pair { relay, id, mut one, mut two } = bench.pair(|node| bench.tailnet.join(node, None));
 
     bench.tailnet.remove(&id);
 
@@ -110,11 +102,7 @@ fn a_bridge_that_restarts_loses_nothing() {
 #[test]
 fn what_changed_while_the_bridge_was_away_is_found_by_asking_again() {
     let mut bench = Bench::new();
-    let relay = bench.relay(bench.relay_token_file());
-    let id = bench.tailnet.join(&private(1).public(), None);
-    bench.tailnet.join(&private(2).public(), None);
-    let (mut one, mut two) = (relay.enter(1), relay.enter(2));
-    relay.is_following();
+    let Pair { relay, id, mut one, mut two } = bench.pair(|node| bench.tailnet.join(node, None));
 
     bench.kill();
     bench.tailnet.remove(&id);
@@ -157,11 +145,7 @@ fn a_node_that_came_back_is_cut_off_again() {
 #[test]
 fn a_store_that_fails_does_not_keep_a_node_connected() {
     let bench = Bench::with("interval = \"1s\"");
-    let relay = bench.relay(bench.relay_token_file());
-    let id = bench.tailnet.join(&private(1).public(), None);
-    bench.tailnet.join(&private(2).public(), None);
-    let (mut one, mut two) = (relay.enter(1), relay.enter(2));
-    relay.is_following();
+    let Pair { relay, id, mut one, mut two } = bench.pair(|node| bench.tailnet.join(node, None));
     let store = bench.folder.path().join("state/bridge.sqlite");
     std::fs::rename(&store, store.with_extension("away")).unwrap();
     bench.bridge.as_ref().unwrap().wait_for_log("the store does not tell of nodes", 1);
