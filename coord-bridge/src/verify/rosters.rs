@@ -129,7 +129,7 @@ impl Rosters {
             }
             match seat.last_look {
                 Some((began, came)) if began >= asked => {
-                    nobody |= !came || !seat.roster.is_complete()
+                    nobody |= !came || !seat.roster.is_complete();
                 }
                 Some(_) | None => waits = true,
             }
