@@ -21,6 +21,7 @@ mod limits;
 mod postgres_server;
 mod reconcile;
 mod registration;
+mod relay_events;
 mod store;
 mod tailnet_client;
 mod unit;
