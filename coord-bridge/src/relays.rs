@@ -81,7 +81,7 @@ pub struct RelaySnapshot {
     pub is_live: bool,
     /// Whether it follows the events.
     pub has_stream: bool,
-    /// Number of the last event that it was told.
+    /// Number of the last event that was queued for it; it may not have read it yet.
     pub last_event: Option<u64>,
 }
 
