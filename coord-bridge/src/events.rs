@@ -9,18 +9,21 @@
 //! |---|---|
 //! | [`feed`] | what is new since a position, and which of it is wanted |
 //! | [`position`] | how far an outlet is, over restarts |
+//! | `trail` | how far it follows an outlet of another bridge |
 //! | [`file`](mod@file) | the outlet that writes lines |
 //! | [`webhook`] | the outlet that sends requests |
 //! | [`signature`] | how receivers know that a request is ours |
 //!
 //! Does: hands every event that is wanted to every outlet at least once, in the order in which
 //! they were written; each outlet at its own pace, on threads of its own, so that a dead receiver
-//! holds up nothing but itself. Does not: hand over what happened before an outlet first ran.
+//! holds up nothing but itself. Does not: hand over what happened before an outlet first ran, but
+//! for what a bridge that leads may still be trying.
 
 pub mod feed;
 pub mod file;
 pub mod position;
 pub mod signature;
+mod trail;
 pub mod webhook;
 
 use std::fmt;
@@ -110,17 +113,17 @@ impl Outlets {
         if let Some(path) = &config.file {
             let channel = Arc::new(Channel::new("file"));
             // Every bridge has a file of its own.
-            let feed = Feed::new(&channel, store, &config.state_dir, Vec::new(), Leadership::all());
-            let file = LinesFile::new(path.clone(), reopened);
-            running.push(Box::pin(feed.run(file, pace.poll)));
+            let (folder, all) = (&config.state_dir, Leadership::all());
+            let feed = Feed::new(&channel, store, folder, Vec::new(), all, pace);
+            running.push(Box::pin(feed.run(LinesFile::new(path.clone(), reopened))));
             channels.push(channel);
         }
         for webhook in &config.webhooks {
             let channel = Arc::new(Channel::new(&webhook.name));
-            let filter = webhook.events.clone();
-            let feed = Feed::new(&channel, store, &config.state_dir, filter, leadership.clone());
+            let (filter, leads) = (webhook.events.clone(), leadership.clone());
+            let feed = Feed::new(&channel, store, &config.state_dir, filter, leads, pace);
             let outlet = Webhook::new(webhook, Arc::clone(&channel), pace)?;
-            running.push(Box::pin(feed.run(outlet, pace.poll)));
+            running.push(Box::pin(feed.run(outlet)));
             channels.push(channel);
         }
         if running.is_empty() {

@@ -99,6 +99,17 @@ impl Leadership {
         (self.has_rival)()
     }
 
+    /// Whether another bridge leads, or did until it died, by what the store says. Known at once
+    /// after the start, when this bridge has not yet had the time to lead.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub fn is_elsewhere(&self, session: &mut dyn Session) -> Result<bool, StoreError> {
+        let Some(me) = self.holder.as_deref() else { return Ok(!self.may_lead()) };
+        Ok(leases::current(session)?.is_some_and(|claim| claim.holder != me))
+    }
+
     /// Waits until this bridge does not lead any more.
     pub async fn lost(&self) {
         while self.may_lead() {

@@ -1,7 +1,8 @@
 //! What is new for one outlet.
 //!
 //! Does: reads events behind a position, leaves out what is not wanted, hands the rest over, and
-//! moves the position on when that is done and not before.
+//! moves the position on when that is done and not before; stays some time behind another bridge
+//! that leads.
 //! Does not: know how they are handed over; that is `Outlet`.
 
 use std::future::Future;
@@ -9,12 +10,14 @@ use std::io;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use derp_relay::counter::{CounterBy, Label};
 
 use super::Leadership;
 use super::position::PositionFile;
+use super::trail::Trail;
+use super::webhook::Pace;
 use crate::provisioning::clock::{millis, span};
 use crate::store::events::{self, Event};
 use crate::store::{Store, StoreError};
@@ -24,10 +27,6 @@ const BATCH: i64 = 256;
 
 /// Pause after a store or a disk that does not work.
 const FAULT_PAUSE: Duration = Duration::from_secs(5);
-
-/// Time that a bridge which does not lead stays behind the last event. When it takes the lead it
-/// begins there: longer than the one before it may have been stuck without anybody noticing.
-const TAKEOVER_TIME: Duration = Duration::from_secs(600);
 
 /// An outlet that runs for ever.
 pub(super) type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -70,6 +69,8 @@ pub(super) struct Feed {
     /// Kinds, and kinds with outcome; all if there are none.
     filter: Vec<String>,
     leadership: Leadership,
+    pace: Pace,
+    trail: Trail,
 }
 
 /// Why a turn was not done.
@@ -88,17 +89,25 @@ impl Feed {
         folder: &Path,
         filter: Vec<String>,
         leadership: Leadership,
+        pace: Pace,
     ) -> Self {
-        let file = PositionFile::new(folder, &channel.name);
-        Self { channel: Arc::clone(channel), store: store.clone(), file, filter, leadership }
+        Self {
+            channel: Arc::clone(channel),
+            store: store.clone(),
+            file: PositionFile::new(folder, &channel.name),
+            filter,
+            leadership,
+            pace,
+            trail: Trail::new(pace.takeover),
+        }
     }
 
-    /// Hands over what comes, for ever. Looks for something new every `poll`.
-    pub(super) async fn run<O: Outlet>(self, mut outlet: O, poll: Duration) {
+    /// Hands over what comes, for ever.
+    pub(super) async fn run<O: Outlet>(mut self, mut outlet: O) {
         loop {
             let pause = match self.turn(&mut outlet).await {
                 Ok(true) => continue,
-                Ok(false) => poll,
+                Ok(false) => self.pace.poll,
                 Err(error) => {
                     tracing::warn!(outlet = self.channel.name, %error, "events wait");
                     FAULT_PAUSE
@@ -109,7 +118,7 @@ impl Feed {
     }
 
     /// Hands over what is there. Says whether there may be more.
-    async fn turn<O: Outlet>(&self, outlet: &mut O) -> Result<bool, TurnError> {
+    async fn turn<O: Outlet>(&mut self, outlet: &mut O) -> Result<bool, TurnError> {
         let position = match self.channel.position() {
             Some(position) => position,
             None => self.begin().await?,
@@ -121,6 +130,7 @@ impl Feed {
             }
             return Ok(false);
         }
+        self.trail.clear();
         let from = position.clone();
         let found = self.store.read(move |session| events::after(session, &from, BATCH)).await?;
         let wanted: Vec<Event> =
@@ -141,7 +151,8 @@ impl Feed {
         Ok(!found.is_empty())
     }
 
-    /// Where it was, or else the last event that there is: what was before is no news.
+    /// Where it was. Without that: where the lead would be taken over, if another bridge has it,
+    /// or else the last event that there is; what was before is no news.
     async fn begin(&self) -> Result<String, TurnError> {
         let file = self.file.clone();
         let kept = blocking(move || file.read()).await.unwrap_or_else(|error| {
@@ -152,17 +163,27 @@ impl Feed {
             self.channel.set_position(&position);
             return Ok(position);
         }
-        let last = self.store.read(events::last_id).await?.unwrap_or_default();
-        self.keep(&last).await?;
-        Ok(last)
+        let takeover_ms = millis(SystemTime::now()).saturating_sub(span(self.pace.takeover));
+        let leadership = self.leadership.clone();
+        let start = self.store.read(move |session| {
+            if leadership.is_elsewhere(session)? {
+                events::last_id_before(session, takeover_ms)
+            } else {
+                events::last_id(session)
+            }
+        });
+        let start = start.await?.unwrap_or_default();
+        self.keep(&start).await?;
+        Ok(start)
     }
 
     /// Stays some time behind whoever leads.
-    async fn follow(&self, position: &str) -> Result<(), TurnError> {
-        let before_ms = millis(SystemTime::now()).saturating_sub(span(TAKEOVER_TIME));
-        let old =
-            self.store.read(move |session| events::last_id_before(session, before_ms)).await?;
-        match old {
+    async fn follow(&mut self, position: &str) -> Result<(), TurnError> {
+        if self.trail.is_due(Instant::now()) {
+            let last = self.store.read(events::last_id).await?.unwrap_or_default();
+            self.trail.mark(Instant::now(), last);
+        }
+        match self.trail.reached(Instant::now()) {
             Some(old) if old.as_str() > position => self.move_to(&old).await,
             Some(_) | None => Ok(()),
         }

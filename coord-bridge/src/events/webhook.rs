@@ -36,6 +36,10 @@ pub const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// Longest pause.
 pub const MAX_PAUSE: Duration = Duration::from_secs(600);
 
+/// Time that a bridge which does not lead stays behind the last event. When it takes the lead it
+/// begins there: longer than the one before it may have been stuck without anybody noticing.
+pub const TAKEOVER_TIME: Duration = Duration::from_secs(600);
+
 /// Time between looks for new events.
 pub const POLL_TIME: Duration = Duration::from_secs(1);
 
@@ -68,6 +72,8 @@ pub struct Pace {
     pub max_pause: Duration,
     /// Time between looks for new events.
     pub poll: Duration,
+    /// Time that a bridge which does not lead stays behind.
+    pub takeover: Duration,
 }
 
 /// Why a webhook cannot be.
@@ -152,6 +158,7 @@ impl Default for Pace {
             first_pause: FIRST_PAUSE,
             max_pause: MAX_PAUSE,
             poll: POLL_TIME,
+            takeover: TAKEOVER_TIME,
         }
     }
 }

@@ -109,20 +109,24 @@ pub fn last_id(session: &mut dyn Session) -> Result<Option<String>, StoreError> 
     rows.first().map(|row| row.text(0)).transpose()
 }
 
-/// The highest id among events from before `before_ms`.
+/// The last event that was written before any that says it happened at `from_ms` or later: what
+/// is behind it may be as recent, also where a clock that was behind has written it.
 ///
 /// # Errors
 ///
 /// [`StoreError`].
 pub fn last_id_before(
     session: &mut dyn Session,
-    before_ms: i64,
+    from_ms: i64,
 ) -> Result<Option<String>, StoreError> {
-    let rows = session.query(
-        "SELECT id FROM events WHERE at_ms < $1 ORDER BY id DESC LIMIT 1",
-        &[before_ms.into()],
+    let recent = session
+        .query("SELECT id FROM events WHERE at_ms >= $1 ORDER BY id LIMIT 1", &[from_ms.into()])?;
+    let Some(recent) = recent.first() else { return last_id(session) };
+    let before = session.query(
+        "SELECT id FROM events WHERE id < $1 ORDER BY id DESC LIMIT 1",
+        &[recent.text(0)?.into()],
     )?;
-    rows.first().map(|row| row.text(0)).transpose()
+    before.first().map(|row| row.text(0)).transpose()
 }
 
 /// At most `count` events that were written after the one with this id, in the order that they

@@ -25,6 +25,7 @@ mod operations;
 mod pages;
 mod receiver;
 mod running;
+mod takeover;
 mod webhooks;
 
 /// What the client of the other tests wants to know.

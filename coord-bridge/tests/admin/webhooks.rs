@@ -1,13 +1,11 @@
 //! Webhooks, with receivers that are well, slow, dead, broken, and elsewhere.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use coord_bridge::events::feed::Delivery;
 use coord_bridge::events::signature::Signer;
-use coord_bridge::events::webhook::{Pace, SetupError, WebhookConfig};
+use coord_bridge::events::webhook::{Pace, SetupError, TAKEOVER_TIME, WebhookConfig};
 use coord_bridge::events::{EventsConfig, Leadership, Outlets};
 use coord_bridge::store::Store;
 use coord_bridge::store::events::{self, Event};
@@ -20,28 +18,38 @@ use crate::running::until;
 const SECRET: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
 /// Fast enough for tests; the attempts are those that there are.
-const PACE: Pace = Pace {
+pub(crate) const PACE: Pace = Pace {
     attempt_time: Duration::from_millis(500),
     attempts: 4,
     first_pause: Duration::from_millis(10),
     max_pause: Duration::from_millis(50),
     poll: Duration::from_millis(5),
+    takeover: TAKEOVER_TIME,
 };
 
-struct Bridge {
+/// One with webhooks and nothing else.
+pub(crate) struct Bridge {
     folder: TempDir,
-    store: Store,
+    pub(crate) store: Store,
     webhooks: Vec<WebhookConfig>,
+    pub(crate) pace: Pace,
     outlets: Option<Outlets>,
 }
 
 impl Bridge {
     /// One with a webhook for each of these names and URLs; ready to hand over what comes.
-    fn with(webhooks: &[(&str, String)]) -> Self {
+    pub(crate) fn with(webhooks: &[(&str, String)]) -> Self {
         Self::filtered(webhooks, &[])
     }
 
     fn filtered(webhooks: &[(&str, String)], wanted: &[&str]) -> Self {
+        let mut bridge = Self::stopped(webhooks, wanted);
+        bridge.start(&Leadership::all());
+        bridge
+    }
+
+    /// One that has never run.
+    pub(crate) fn stopped(webhooks: &[(&str, String)], wanted: &[&str]) -> Self {
         let folder = TempDir::new().unwrap();
         std::fs::write(folder.path().join("secret"), format!("{SECRET}\n")).unwrap();
         let webhooks = webhooks.iter().map(|(name, url)| WebhookConfig {
@@ -52,28 +60,26 @@ impl Bridge {
         });
         let webhooks = webhooks.collect();
         let store = store(folder.path());
-        let mut bridge = Self { folder, store, webhooks, outlets: None };
-        bridge.start(&Leadership::all());
-        bridge
+        Self { folder, store, webhooks, pace: PACE, outlets: None }
     }
 
-    fn start(&mut self, leadership: &Leadership) {
+    pub(crate) fn start(&mut self, leadership: &Leadership) {
         let config = EventsConfig {
             file: None,
             webhooks: self.webhooks.clone(),
             state_dir: self.folder.path().to_owned(),
         };
-        let outlets = Outlets::start(&config, &self.store, leadership, PACE).unwrap().unwrap();
+        let outlets = Outlets::start(&config, &self.store, leadership, self.pace).unwrap().unwrap();
         until("a position", || outlets.channels().iter().all(|it| it.position().is_some()));
         self.outlets = Some(outlets);
     }
 
-    fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.outlets = None;
     }
 
     /// Something happens.
-    fn happens(&self, kind: &str, outcome: &str) {
+    pub(crate) fn happens(&self, kind: &str, outcome: &str) {
         let event = Event {
             id: "0000000000000000000000000".to_owned() + "1",
             at_ms: 1_767_225_600_000,
@@ -85,7 +91,11 @@ impl Bridge {
         self.store.write_now(move |session| events::insert(session, &event)).unwrap();
     }
 
-    fn count(&self, webhook: usize, what: Delivery) -> u64 {
+    pub(crate) fn position(&self) -> String {
+        self.outlets.as_ref().unwrap().channels()[0].position().unwrap()
+    }
+
+    pub(crate) fn count(&self, webhook: usize, what: Delivery) -> u64 {
         self.outlets.as_ref().unwrap().channels()[webhook].deliveries.get(what)
     }
 }
@@ -94,11 +104,11 @@ fn store(folder: &Path) -> Store {
     Store::new(coord_bridge::store::Location::File(folder.join("bridge.sqlite"))).unwrap()
 }
 
-fn well() -> Receiver {
+pub(crate) fn well() -> Receiver {
     Receiver::start(|_| Some(status("204 No Content", "")))
 }
 
-fn outcomes(received: &[Received]) -> Vec<String> {
+pub(crate) fn outcomes(received: &[Received]) -> Vec<String> {
     let kind = |it: &Received| serde_json::from_str::<Value>(&it.body).unwrap()["type"].clone();
     received.iter().map(|it| kind(it).as_str().unwrap().to_owned()).collect()
 }
@@ -262,36 +272,6 @@ fn only_what_is_wanted_is_sent() {
     }
     until("two", || bridge.count(0, Delivery::Delivered) == 2);
     assert_eq!(outcomes(&receiver.received()), ["machine.joined", "token.revoked"]);
-}
-
-/// Of several bridges on one store only the one that leads sends; whoever takes the lead goes on.
-#[test]
-fn a_bridge_that_does_not_lead_sends_nothing_until_it_does() {
-    let receiver = well();
-    let mut bridge = Bridge::with(&[("chat", receiver.url())]);
-    bridge.stop();
-    let leads = Arc::new(AtomicBool::new(false));
-    let asked = Arc::clone(&leads);
-    bridge.start(&Leadership::new(move || asked.load(Ordering::SeqCst)));
-    // Old enough that whoever led has surely sent it.
-    bridge.happens("machine", "joined");
-    let passed = || bridge.outlets.as_ref().unwrap().channels()[0].position().unwrap();
-    let before = passed();
-    until("the position to follow", || passed() != before || !before.is_empty());
-    // Just now: nobody knows whether it was sent.
-    let now = coord_bridge::provisioning::clock::millis(std::time::SystemTime::now());
-    let recent = Event {
-        id: coord_bridge::provisioning::id::new(now),
-        at_ms: now,
-        kind: "machine".to_owned(),
-        outcome: "online".to_owned(),
-        ..Event::default()
-    };
-    bridge.store.write_now(move |session| events::insert(session, &recent)).unwrap();
-    assert!(receiver.received().is_empty());
-    leads.store(true, Ordering::SeqCst);
-    until("what is new", || bridge.count(0, Delivery::Delivered) == 1);
-    assert_eq!(outcomes(&receiver.received()), ["machine.online"]);
 }
 
 /// A clock that is behind, here or at another bridge, hides nothing.

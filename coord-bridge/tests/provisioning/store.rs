@@ -139,8 +139,18 @@ fn events_are_read_in_pages_from_either_end() {
         });
         let (after, count, before, keys, last) = found.unwrap();
         assert_eq!((at(&after), count, at(&before)), (vec![3, 4], 4, vec![3, 2]));
-        assert_eq!((at(&keys), last), (vec![6, 4], Some(third)));
-        assert_eq!(store.read_now(move |s| events::count_after(s, &fifth)).unwrap(), 2);
+        assert_eq!((at(&keys), last), (vec![6, 4], Some(third.clone())));
+        let late = Event { id: "0".to_owned(), at_ms: 5, ..Event::default() };
+        store.write_now(move |session| events::insert(session, &late)).unwrap();
+        let last = |from_ms| {
+            store.read_now(move |session| events::last_id_before(session, from_ms)).unwrap()
+        };
+        assert_eq!(last(30), Some(third), "an old date behind a recent one is no older");
+        assert_eq!(last(0), None);
+        let newest = store.read_now(events::last_id).unwrap();
+        assert!(newest.is_some());
+        assert_eq!(last(61), newest, "nothing is recent");
+        assert_eq!(store.read_now(move |s| events::count_after(s, &fifth)).unwrap(), 3);
     });
 }
 
