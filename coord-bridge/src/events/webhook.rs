@@ -1,14 +1,14 @@
 //! The outlet that sends requests.
 //!
 //! Does: sends one signed request per event, again and again with growing pauses until it is
-//! taken, and gives the event up after some; follows no redirect, which would carry the event to
+//! taken, and gives the event up after some, or after some time; follows no redirect, which would carry the event to
 //! a place that nobody has named.
 //! Does not: tell URL or secret to the log; both may be what lets people in elsewhere.
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use derp_relay::tls::outgoing::TrustError;
 use hyper::header::{HeaderName, HeaderValue};
@@ -27,7 +27,7 @@ use crate::store::events::Event;
 /// Time for one attempt, from connecting to the end of the answer.
 pub const ATTEMPT_TIME: Duration = Duration::from_secs(10);
 
-/// Attempts for one event. With the pauses between them they take about half an hour.
+/// Attempts for one event.
 pub const ATTEMPTS: u32 = 12;
 
 /// Pause after the first attempt; each further one is twice as long.
@@ -39,6 +39,10 @@ pub const MAX_PAUSE: Duration = Duration::from_secs(600);
 /// Time that a bridge which does not lead stays behind the last event. When it takes the lead it
 /// begins there: longer than the one before it may have been stuck without anybody noticing.
 pub const TAKEOVER_TIME: Duration = Duration::from_secs(600);
+
+/// Time that one event may take, and hold up those behind it. All attempts with our own longest
+/// pauses take 1743 s, so only `Retry-After`, by which a receiver could ask for two hours, is cut.
+pub const EVENT_TIME: Duration = Duration::from_secs(1_800);
 
 /// Time between looks for new events.
 pub const POLL_TIME: Duration = Duration::from_secs(1);
@@ -70,6 +74,8 @@ pub struct Pace {
     pub first_pause: Duration,
     /// Longest pause.
     pub max_pause: Duration,
+    /// Time for one event.
+    pub event_time: Duration,
     /// Time between looks for new events.
     pub poll: Duration,
     /// Time that a bridge which does not lead stays behind.
@@ -157,6 +163,7 @@ impl Default for Pace {
             attempts: ATTEMPTS,
             first_pause: FIRST_PAUSE,
             max_pause: MAX_PAUSE,
+            event_time: EVENT_TIME,
             poll: POLL_TIME,
             takeover: TAKEOVER_TIME,
         }
@@ -248,6 +255,7 @@ impl Webhook {
         };
         // Texts always serialize.
         let body = serde_json::to_string(&payload).unwrap_or_default();
+        let began = Instant::now();
         for number in 1..=self.pace.attempts.max(1) {
             let error = match self.attempt(id, &body).await {
                 Ok(()) => {
@@ -256,20 +264,22 @@ impl Webhook {
                 }
                 Err(error) => error,
             };
-            if number >= self.pace.attempts {
+            let wanted = match error {
+                AttemptError::Refused(_, wanted) => wanted,
+                AttemptError::TooSlow | AttemptError::Fault(_) => None,
+            };
+            let pause = self.pause(number, wanted);
+            let is_late = began.elapsed() + pause + self.pace.attempt_time > self.pace.event_time;
+            if number >= self.pace.attempts || is_late {
                 self.channel.deliveries.add_one(Delivery::GivenUp);
-                tracing::error!(outlet, id, %error, "an event is given up");
+                tracing::error!(outlet, id, attempts = number, %error, "an event is given up");
                 return;
             }
             self.channel.deliveries.add_one(Delivery::Failed);
             if number == 1 {
                 tracing::warn!(outlet, id, %error, "an event was not taken; trying again");
             }
-            let wanted = match error {
-                AttemptError::Refused(_, wanted) => wanted,
-                AttemptError::TooSlow | AttemptError::Fault(_) => None,
-            };
-            tokio::time::sleep(self.pause(number, wanted)).await;
+            tokio::time::sleep(pause).await;
         }
     }
 }
@@ -292,4 +302,19 @@ fn origin(url: &Uri) -> Uri {
     parts.path_and_query = Some(PathAndQuery::from_static("/"));
     // With all three it always is a URL.
     Uri::from_parts(parts).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The bound takes no attempt from a receiver that asks for nothing.
+    #[test]
+    fn all_attempts_fit_into_the_time_of_an_event() {
+        let pauses = (0..ATTEMPTS - 1).map(|doubled| (FIRST_PAUSE * (1 << doubled)).min(MAX_PAUSE));
+        let whole = pauses.sum::<Duration>() + ATTEMPTS * ATTEMPT_TIME;
+        assert_eq!(whole, Duration::from_secs(1_743));
+        assert!(whole <= EVENT_TIME);
+        assert!((ATTEMPTS - 1) * MAX_PAUSE > 3 * EVENT_TIME, "what a receiver could ask for");
+    }
 }

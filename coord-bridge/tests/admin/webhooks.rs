@@ -23,6 +23,7 @@ pub(crate) const PACE: Pace = Pace {
     attempts: 4,
     first_pause: Duration::from_millis(10),
     max_pause: Duration::from_millis(50),
+    event_time: Duration::from_secs(60),
     poll: Duration::from_millis(5),
     takeover: TAKEOVER_TIME,
 };
@@ -182,6 +183,23 @@ fn an_event_that_is_never_taken_is_given_up() {
     assert_eq!(bridge.count(0, Delivery::GivenUp), 1);
     assert_eq!(bridge.count(0, Delivery::Failed), 3);
     assert_eq!(outcomes(&receiver.received())[4], "machine.online");
+}
+
+/// Also bounded in time, whatever the receiver asks for: it would wait for a minute here.
+#[test]
+fn an_event_holds_up_the_next_for_no_longer_than_its_time() {
+    let wait = "Retry-After: 60\r\n";
+    let receiver = Receiver::start(move |n| {
+        Some(if n == 0 { status("429 Too Many Requests", wait) } else { status("200 OK", "") })
+    });
+    let mut bridge = Bridge::stopped(&[("chat", receiver.url())], &[]);
+    bridge.pace.max_pause = Duration::from_secs(600);
+    bridge.start(&Leadership::all());
+    bridge.happens("machine", "joined");
+    bridge.happens("machine", "online");
+    until("the second", || bridge.count(0, Delivery::Delivered) == 1);
+    assert_eq!((bridge.count(0, Delivery::GivenUp), bridge.count(0, Delivery::Failed)), (1, 0));
+    assert_eq!(outcomes(&receiver.received()), ["machine.joined", "machine.online"]);
 }
 
 /// A redirect would carry events to a place that nobody has named.
