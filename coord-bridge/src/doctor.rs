@@ -27,6 +27,7 @@ mod nodes;
 mod ports;
 mod verify;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -35,7 +36,7 @@ use std::time::Duration;
 use derp::map::DerpMap;
 use serde_json::{Value, json};
 
-use crate::config::Config;
+use crate::config::{Config, OWN_REGION_IDS};
 use crate::headscale_file::HeadscaleFile;
 use crate::publication::embedded::{self, ConfigFileError, EmbeddedSettings};
 use crate::publication::probing::cut;
@@ -128,17 +129,17 @@ pub async fn examine(patient: &Patient) -> Report {
         config_file: patient.headscale_file.clone(),
         ..config.plan.embedded.clone()
     };
-    let own = config.plan.own_ids();
     let headscale_file = file.as_ref().and_then(|read| read.as_ref().ok());
-    let (collision, served, access, api) = tokio::join!(
-        embedded::look(&settings, &own),
+    let (sight, served, access, api) = tokio::join!(
+        embedded::see(&settings),
         in_time(Part::Map, "the map", map::look(config, &bridge, headscale_file)),
         in_time(Part::Access, "the verify front", verify::look(&bridge)),
         in_time(Part::Headscale, "Headscale", headscale::look(config)),
     );
     let (served, map) = served.unwrap_or_else(|late| (vec![late], None));
     findings.extend(served);
-    findings.push(headscale_config::collision(collision.0.as_ref(), &own));
+    let own = own_ids(config, map.as_ref());
+    findings.push(headscale_config::collision(&settings, &sight, &own));
     findings.extend(headscale_config::look(config, file.as_ref()));
     findings.extend(access.unwrap_or_else(|late| vec![late]));
     findings.extend(api.unwrap_or_else(|late| vec![late]));
@@ -146,6 +147,13 @@ pub async fn examine(patient: &Patient) -> Report {
     findings.extend(nodes::look(&map, &own).await);
     findings.sort_by_key(|finding| finding.part);
     Report { findings, serves: bridge.runs() }
+}
+
+/// Ids of our regions: those that are configured, and those that relays have brought into the map
+/// that is served, where ids from 900 to 999 are somebody's own.
+fn own_ids(config: &Config, served: Option<&DerpMap>) -> BTreeSet<u64> {
+    let ids = served.into_iter().flat_map(|map| map.regions.keys().copied());
+    config.plan.own_ids().into_iter().chain(ids.filter(|id| OWN_REGION_IDS.contains(id))).collect()
 }
 
 /// The line of a configuration that could be read.

@@ -15,7 +15,7 @@ use hyper::Uri;
 use super::{Finding, Part};
 use crate::config::Config;
 use crate::headscale_file::{HeadscaleFile, Known};
-use crate::publication::embedded::{Collision, ConfigFileError};
+use crate::publication::embedded::{ConfigFileError, EmbeddedSettings, Sight};
 
 /// A map that changes is wanted sooner than this. Headscale's own default is 3 h.
 const LONG: Duration = Duration::from_secs(3_600);
@@ -24,12 +24,35 @@ const LONG: Duration = Duration::from_secs(3_600);
 const MAP_PATHS: [&str; 2] = ["/derpmap.json", "/derpmap.yaml"];
 
 /// What a look at Headscale's embedded relay has shown.
-pub(super) fn collision(found: Option<&Collision>, own: &BTreeSet<u64>) -> Finding {
+pub(super) fn collision(
+    settings: &EmbeddedSettings,
+    sight: &Sight,
+    own: &BTreeSet<u64>,
+) -> Finding {
     let part = Part::Map;
     let tried = "Headscale's embedded relay";
-    match found {
-        Some(found) => Finding::wrong(part, tried, found.finding(), found.to_string()),
-        None => Finding::good(part, tried, format!("no region {} of its own is seen", list(own))),
+    if let Some(found) = sight.collision(own) {
+        return Finding::wrong(part, tried, found.finding(), found.to_string());
+    }
+    let file = match sight.error {
+        Some(_) => "its configuration cannot be read",
+        None => "its configuration is not named (--headscale-config, headscale.config_file)",
+    };
+    match (sight.configured, sight.answers) {
+        (Some(_), _) | (None, Some(false)) => {
+            Finding::good(part, tried, format!("no region {} of its own is seen", list(own)))
+        }
+        (None, Some(true)) => {
+            let said = format!("answers; its id is not looked at: {file}");
+            Finding::not_tried(part, tried, said)
+        }
+        (None, None) => {
+            let url = match settings.url {
+                Some(_) => "nobody answers at headscale.url",
+                None => "there is no headscale.url",
+            };
+            Finding::not_tried(part, tried, format!("not looked at: {file}, and {url}"))
+        }
     }
 }
 
@@ -179,8 +202,8 @@ fn is_ours(config: &Config, url: &str) -> bool {
         })
 }
 
-/// A URL without scheme, user and password, which are nobody's business. A password may have
-/// anything in it: what is before the last `@` is not shown.
+/// A URL without user and password, which are nobody's business. A password may have anything in
+/// it, so of a URL with an `@` only what is behind the last one is left, without the scheme too.
 fn without_password(url: &str) -> &str {
     match url.rsplit_once('@') {
         Some((_, host)) => host,
@@ -215,6 +238,34 @@ fn list(ids: &BTreeSet<u64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::doctor::State;
+    use crate::publication::embedded::Configured;
+
+    /// Good is only what was looked at.
+    #[test]
+    fn a_collision_is_denied_only_where_somebody_has_looked() {
+        let own = BTreeSet::from([905]);
+        let unreadable = || {
+            let (path, why) = (PathBuf::from("config.yaml"), "no permission".to_owned());
+            Some(ConfigFileError { path, why })
+        };
+        let url = || Some((Uri::from_static("http://127.0.0.1:1"), None));
+        for (configured, answers, error, url, state, said) in [
+            (Some(Configured::Off), None, None, None, State::Good, "no region 905"),
+            (None, Some(false), unreadable(), url(), State::Good, "no region 905"),
+            (Some(Configured::On(905)), None, None, None, State::Wrong, "replaces it"),
+            (None, Some(true), None, url(), State::NotTried, "its id is not looked at: "),
+            (None, None, None, url(), State::NotTried, "not named"),
+            (None, None, None, url(), State::NotTried, "nobody answers at headscale.url"),
+            (None, None, unreadable(), None, State::NotTried, "cannot be read"),
+            (None, None, unreadable(), None, State::NotTried, "there is no headscale.url"),
+        ] {
+            let settings = EmbeddedSettings { config_file: None, url };
+            let found = collision(&settings, &Sight { configured, answers, error }, &own);
+            assert_eq!(found.state, state, "{found:?}");
+            assert!(found.said.contains(said), "{said}: {found:?}");
+        }
+    }
 
     #[test]
     fn urls_of_our_listener_are_ours_whatever_stands_before_the_host() {

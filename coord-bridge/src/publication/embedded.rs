@@ -124,6 +124,25 @@ impl Collision {
     }
 }
 
+/// What a look has shown.
+#[derive(Debug, Default)]
+pub struct Sight {
+    /// What Headscale's configuration says; `None` where it is not named, or cannot be read.
+    pub configured: Option<Configured>,
+    /// Whether the embedded relay answers; `None` where there is nobody to ask, or nobody answers.
+    pub answers: Option<bool>,
+    /// Why the configuration says nothing.
+    pub error: Option<ConfigFileError>,
+}
+
+impl Sight {
+    /// What follows for regions with the ids `ours`.
+    #[must_use]
+    pub fn collision(&self, ours: &BTreeSet<u64>) -> Option<Collision> {
+        judge(self.configured, self.answers == Some(true), ours)
+    }
+}
+
 /// Looks once, for at most [`LOOK_TIME`] at Headscale. `ours` are ids of our regions.
 ///
 /// # Errors
@@ -133,6 +152,12 @@ pub async fn look(
     settings: &EmbeddedSettings,
     ours: &BTreeSet<u64>,
 ) -> (Option<Collision>, Option<ConfigFileError>) {
+    let sight = see(settings).await;
+    (sight.collision(ours), sight.error)
+}
+
+/// The same look, before anything follows from it.
+pub async fn see(settings: &EmbeddedSettings) -> Sight {
     let path = settings.config_file.clone();
     let read = tokio::task::spawn_blocking(move || path.map(|path| read_config(&path)));
     let (configured, error) = match read.await.ok().flatten() {
@@ -142,9 +167,9 @@ pub async fn look(
     };
     let answers = match &settings.url {
         Some((url, ca_file)) => answers(url, ca_file.as_deref()).await,
-        None => false,
+        None => None,
     };
-    (judge(configured, answers, ours), error)
+    Sight { configured, answers, error }
 }
 
 /// What follows for regions with the ids `ours`.
@@ -239,9 +264,10 @@ impl Flag {
     }
 }
 
-/// Whether the embedded relay of the Headscale at `url` answers. Nobody, or anybody else, is a no.
-async fn answers(url: &Uri, ca_file: Option<&Path>) -> bool {
-    let Ok(transport) = Transport::to_url(url, ca_file) else { return false };
+/// Whether the embedded relay of the Headscale at `url` answers. Anybody else is a no; `None` where
+/// nobody answers.
+async fn answers(url: &Uri, ca_file: Option<&Path>) -> Option<bool> {
+    let transport = Transport::to_url(url, ca_file).ok()?;
     let ask = Ask {
         method: Method::GET,
         path: "/derp".to_owned(),
@@ -250,6 +276,6 @@ async fn answers(url: &Uri, ca_file: Option<&Path>) -> bool {
         max_answer: UPGRADE_WORDS.len(),
     };
     let answer = tokio::time::timeout(LOOK_TIME, transport.exchange(&ask, None)).await;
-    matches!(answer, Ok(Ok(answer))
-        if answer.status == StatusCode::UPGRADE_REQUIRED && *answer.body == *UPGRADE_WORDS)
+    let answer = answer.ok()?.ok()?;
+    Some(answer.status == StatusCode::UPGRADE_REQUIRED && *answer.body == *UPGRADE_WORDS)
 }

@@ -157,6 +157,35 @@ fn what_is_wrong_is_named_with_its_remedy() {
     program.stop();
 }
 
+/// A region that a relay has brought is ours, also where the file does not name it.
+#[test]
+fn a_collision_with_a_region_of_the_served_map_is_found() {
+    let host = Host::new();
+    let program = host.serve();
+    let ports = ["map", "verify", "register", "derp", "stun"];
+    let ports = ports.map(|name| program.address(name).to_string());
+    let config = host.config(ports.each_ref().map(String::as_str));
+    host.write(&format!("{config}\n[region]\nid = 998\n"));
+    let theirs = host.headscale_config("derp:\n  server: {enabled: true, region_id: 999}\n");
+
+    let (_, found) = host.check(&["--headscale-config", &theirs]);
+
+    is(&found, "Headscale's embedded relay", "wrong", "has the id of a region of ours");
+    program.stop();
+}
+
+/// What nobody has looked at is not called good.
+#[test]
+fn a_collision_is_not_denied_where_nothing_can_be_seen() {
+    let host = Host::new();
+    let config = host.config(["127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:1", "none"]);
+    host.write(&config.replace(&host.tailnet.url(), "http://127.0.0.1:1"));
+
+    let (_, found) = host.check(&[]);
+
+    is(&found, "Headscale's embedded relay", "not-tried", "not looked at: ");
+}
+
 /// Before the first start: nothing is made, and what only a bridge can say is left open.
 #[test]
 fn without_a_bridge_it_says_what_it_cannot_try() {
