@@ -17,6 +17,9 @@ const EXAMPLE_LISTEN: &str = "127.0.0.1:8080";
 /// Where clients log in, where nobody says it.
 const EXAMPLE_SERVER_URL: &str = "https://headscale.example.org";
 
+/// Where clients look for HTTPS, and for a relay.
+const HTTPS_PORT: u16 = 443;
+
 /// A value, and whether somebody has to look at it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Guess {
@@ -32,6 +35,8 @@ pub struct Facts {
     pub(super) headscale_url: Guess,
     pub(super) socket: Option<String>,
     pub(super) hostname: Guess,
+    /// Why a proxy may not get its port; empty where it does.
+    pub(super) proxy_doubt: &'static str,
     pub(super) resolved: Resolved,
     /// Sources of maps that stay, without ours and without those that are not to be shown.
     pub(super) urls: Vec<String>,
@@ -88,6 +93,7 @@ impl Facts {
             headscale_url: headscale_url(file),
             socket: file.unix_socket.get().cloned(),
             hostname: guess_hostname(file, hostname),
+            proxy_doubt: proxy_doubt(file),
             resolved,
             urls: urls.into_iter().cloned().collect(),
             paths: file.derp_paths.clone(),
@@ -139,6 +145,23 @@ fn headscale_url(file: &HeadscaleFile) -> Guess {
             format!("http://{EXAMPLE_LISTEN}"),
             format!("listen_addr is {}, or no IP:PORT", file.listen_addr),
         ),
+    }
+}
+
+/// A Headscale without a proxy before it is where the relay's proxy would be.
+fn proxy_doubt(file: &HeadscaleFile) -> &'static str {
+    let port = file.listen_addr.get().and_then(|text| address(text)).map(|at| at.port());
+    match port {
+        Some(HTTPS_PORT) => {
+            "Headscale has port 443 itself, and a proxy cannot listen there beside it: put Headscale \
+             behind the proxy too, on another port and without TLS, or give one of them another \
+             address or port"
+        }
+        None if file.has_own_tls => {
+            "Headscale does TLS by itself, and its port is not known: where that is 443, no proxy can \
+             listen there beside it"
+        }
+        Some(_) | None => "",
     }
 }
 

@@ -154,7 +154,7 @@ pub(super) fn nginx(facts: &Facts) -> String {
          #   server_name register.{domain};\n\
          #   location / {{ proxy_pass http://{register}; }}\n\
          # }}\n",
-        mark = mark(&facts.hostname),
+        mark = proxy_marks(facts),
         domain = domain(name),
         register = facts.register,
     )
@@ -180,10 +180,19 @@ pub(super) fn caddy(facts: &Facts) -> String {
          # register.{domain} {{\n\
          #\treverse_proxy {register}\n\
          # }}\n",
-        mark = mark(&facts.hostname),
+        mark = proxy_marks(facts),
         domain = domain(name),
         register = facts.register,
     )
+}
+
+/// What has to be looked at before a proxy takes its file.
+fn proxy_marks(facts: &Facts) -> String {
+    let port = match facts.proxy_doubt {
+        "" => String::new(),
+        doubt => format!("{MARK}{doubt}.\n"),
+    };
+    port + &mark(&facts.hostname)
 }
 
 fn domain(name: &str) -> &str {

@@ -82,6 +82,33 @@ fn what_is_not_known_is_marked() {
     Config::parse(text.split_once('\n').unwrap().1).unwrap();
 }
 
+/// Where Headscale does TLS by itself on 443 there is no room for a proxy: both of its files say so.
+#[test]
+fn a_port_that_headscale_has_is_marked_for_the_proxy() {
+    let own_tls = "tls_letsencrypt_hostname: headscale.example.org\n";
+    for (listen, tls, said) in [
+        ("0.0.0.0:443", own_tls, "Headscale has port 443 itself"),
+        ("0.0.0.0:443", "", "Headscale has port 443 itself"),
+        ("'{{ listen }}'", own_tls, "its port is not known"),
+        ("0.0.0.0:8443", own_tls, ""),
+        ("'{{ listen }}'", "", ""),
+        ("127.0.0.1:8080", "", ""),
+    ] {
+        let folder = TempDir::new().unwrap();
+        let out = folder.path().join("out");
+        let config =
+            format!("server_url: https://headscale.example.org\nlisten_addr: {listen}\n{tls}");
+        let done = init(folder.path(), &config, &["--hostname", "127.0.0.1", "--out"], Some(&out));
+        assert!(done.status.success(), "{done:?}");
+        for name in ["nginx.conf", "Caddyfile"] {
+            let text = std::fs::read_to_string(out.join(name)).unwrap();
+            let first = text.lines().next().unwrap();
+            assert_eq!(first.starts_with("# CHECK: "), !said.is_empty(), "{listen} {tls} {text}");
+            assert!(first.contains(said), "{listen} {tls} {text}");
+        }
+    }
+}
+
 #[test]
 fn nothing_is_overwritten_and_then_nothing_is_written() {
     let folder = TempDir::new().unwrap();
