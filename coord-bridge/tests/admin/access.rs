@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::bench::Bench;
-use crate::running::{JSON, Running, is_problem, json, request};
+use crate::running::{JSON, Running, is_problem, json, request, without_registration};
 
 /// Every operation of the document, with something in place of what stands in braces.
 pub(crate) fn operations() -> Vec<(String, String, Value)> {
@@ -142,15 +142,7 @@ fn pages_of_others_are_told_nothing() {
 /// Where nobody registers there is no token either, and nothing is open.
 #[test]
 fn without_registration_every_operation_says_so() {
-    use coord_bridge::bridge::{Listeners, Setup};
-    use coord_bridge::{Addresses, Bridge};
-    let any = vec!["127.0.0.1:0".parse().unwrap()];
-    let addresses = Addresses { admin: any, ..Addresses::default() };
-    let config = "map_probe_interval = \"0\"\n[[region.nodes]]\nhostname = \"derp.example.org\"\n";
-    let plan = coord_bridge::Config::parse(config).unwrap().plan;
-    let setup = Setup { plan, ..Setup::default() };
-    let bridge = Bridge::start(Listeners::open(&addresses).unwrap(), setup).unwrap();
-    let admin = bridge.addresses().admin[0];
+    let (bridge, admin) = without_registration();
     for (method, path, operation) in operations() {
         let answer = request(admin, &method, &plain(&path), "Authorization: Bearer x\r\n", b"");
         if operation["operationId"] == "getOpenapi" {

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use crate::client::get;
 use crate::operations::many;
-use crate::pages::Session;
 use crate::running::{Running, request};
+use crate::sessions::Session;
 
 /// Times that each is asked for.
 const ROUNDS: usize = 20;

@@ -22,9 +22,11 @@ mod list_time;
 mod metrics;
 mod openapi;
 mod operations;
+mod page;
 mod pages;
 mod receiver;
 mod running;
+mod sessions;
 mod takeover;
 mod webhooks;
 

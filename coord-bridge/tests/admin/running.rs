@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use coord_bridge::bridge::{Listeners, Setup};
 use coord_bridge::events::Outlets;
+use coord_bridge::publication::Plan;
 use coord_bridge::relays::LiveNode;
 use coord_bridge::{Addresses, Bridge};
 use derp::map::Node;
@@ -43,11 +44,9 @@ impl Running {
             admin: any.clone(),
             metrics: any,
         };
-        let config =
-            "map_probe_interval = \"0\"\n[[region.nodes]]\nhostname = \"derp.example.org\"\n";
         let (sender, relays) = watch::channel(Arc::new(vec![relay()]));
         let setup = Setup {
-            plan: coord_bridge::Config::parse(config).unwrap().plan,
+            plan: plan(),
             provisioning: Some(Arc::clone(&bench.provisioning)),
             live: Some(relays),
             admin_hosts: vec![HOST.to_owned()],
@@ -99,6 +98,16 @@ impl Running {
     }
 }
 
+/// A bridge where nobody can register, with the listener of administrators alone, and its address.
+pub(crate) fn without_registration() -> (Bridge, SocketAddr) {
+    let any = vec!["127.0.0.1:0".parse().unwrap()];
+    let addresses = Addresses { admin: any, ..Addresses::default() };
+    let setup = Setup { plan: plan(), ..Setup::default() };
+    let bridge = Bridge::start(Listeners::open(&addresses).unwrap(), setup).unwrap();
+    let admin = bridge.addresses().admin[0];
+    (bridge, admin)
+}
+
 pub(crate) const JSON: &str = "Content-Type: application/json\r\n";
 
 /// One request on a connection of its own.
@@ -143,6 +152,12 @@ pub(crate) fn until(what: &str, mut happens: impl FnMut() -> bool) {
         assert!(Instant::now() < end, "{what} has not happened");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// A map of one relay, which nobody tries.
+fn plan() -> Plan {
+    let config = "map_probe_interval = \"0\"\n[[region.nodes]]\nhostname = \"derp.example.org\"\n";
+    coord_bridge::Config::parse(config).unwrap().plan
 }
 
 fn relay() -> LiveNode {
