@@ -197,6 +197,7 @@ impl Bridge {
             publisher: Arc::clone(&publisher),
             relays: live,
             verify: verify.clone(),
+            outlets: outlets.clone(),
         };
         let map = Arc::new(MapPages::new(published, map_file, map_login));
         let registration = Arc::new(ProvisioningPages::new(provisioning.clone()));

@@ -111,17 +111,17 @@ impl Outlets {
         let mut channels = Vec::new();
         let mut running: Vec<feed::Running> = Vec::new();
         if let Some(path) = &config.file {
-            let channel = Arc::new(Channel::new("file"));
             // Every bridge has a file of its own.
-            let (folder, all) = (&config.state_dir, Leadership::all());
-            let feed = Feed::new(&channel, store, folder, Vec::new(), all, pace);
-            running.push(Box::pin(feed.run(LinesFile::new(path.clone(), reopened))));
+            let channel = Arc::new(Channel::new("file", &Leadership::all()));
+            let feed = Feed::new(&channel, store, &config.state_dir, Vec::new(), pace);
+            let file = LinesFile::new(path.clone(), Arc::clone(&channel), reopened);
+            running.push(Box::pin(feed.run(file)));
             channels.push(channel);
         }
         for webhook in &config.webhooks {
-            let channel = Arc::new(Channel::new(&webhook.name));
-            let (filter, leads) = (webhook.events.clone(), leadership.clone());
-            let feed = Feed::new(&channel, store, &config.state_dir, filter, leads, pace);
+            let channel = Arc::new(Channel::new(&webhook.name, leadership));
+            let filter = webhook.events.clone();
+            let feed = Feed::new(&channel, store, &config.state_dir, filter, pace);
             let outlet = Webhook::new(webhook, Arc::clone(&channel), pace)?;
             running.push(Box::pin(feed.run(outlet)));
             channels.push(channel);

@@ -5,6 +5,7 @@
 //! that leads.
 //! Does not: know how they are handed over; that is `Outlet`.
 
+use std::fmt::Display;
 use std::future::Future;
 use std::io;
 use std::path::Path;
@@ -48,6 +49,9 @@ pub struct Channel {
     pub deliveries: CounterBy<Delivery>,
     /// `None` until it is known.
     position: Mutex<Option<String>>,
+    /// `None` unless the last attempt failed.
+    fault: Mutex<Option<String>>,
+    leadership: Leadership,
 }
 
 /// What became of an event, or of an attempt to hand it over.
@@ -68,7 +72,6 @@ pub(super) struct Feed {
     file: PositionFile,
     /// Kinds, and kinds with outcome; all if there are none.
     filter: Vec<String>,
-    leadership: Leadership,
     pace: Pace,
     trail: Trail,
 }
@@ -88,7 +91,6 @@ impl Feed {
         store: &Store,
         folder: &Path,
         filter: Vec<String>,
-        leadership: Leadership,
         pace: Pace,
     ) -> Self {
         Self {
@@ -96,7 +98,6 @@ impl Feed {
             store: store.clone(),
             file: PositionFile::new(folder, &channel.name),
             filter,
-            leadership,
             pace,
             trail: Trail::new(pace.takeover),
         }
@@ -104,12 +105,19 @@ impl Feed {
 
     /// Hands over what comes, for ever.
     pub(super) async fn run<O: Outlet>(mut self, mut outlet: O) {
+        let mut failed = false;
         loop {
+            if std::mem::take(&mut failed) {
+                // What the last turn has failed by. An attempt in this one tells its own.
+                self.channel.set_fault(None);
+            }
             let pause = match self.turn(&mut outlet).await {
                 Ok(true) => continue,
                 Ok(false) => self.pace.poll,
                 Err(error) => {
                     tracing::warn!(outlet = self.channel.name, %error, "events wait");
+                    self.channel.set_fault(Some(&error));
+                    failed = true;
                     FAULT_PAUSE
                 }
             };
@@ -123,9 +131,9 @@ impl Feed {
             Some(position) => position,
             None => self.begin().await?,
         };
-        if !self.leadership.may_lead() {
+        if !self.channel.leadership.may_lead() {
             // A bridge that is alone and does not lead yet has nobody to follow.
-            if self.leadership.has_rival() {
+            if self.channel.leadership.has_rival() {
                 self.follow(&position).await?;
             }
             return Ok(false);
@@ -139,7 +147,7 @@ impl Feed {
             // What is under way is left to whoever leads now: it begins some time before.
             tokio::select! {
                 () = outlet.deliver(events) => {}
-                () = self.leadership.lost() => return Ok(false),
+                () = self.channel.leadership.lost() => return Ok(false),
             }
             if let Some(last) = events.last() {
                 self.move_to(&last.id).await?;
@@ -164,7 +172,7 @@ impl Feed {
             return Ok(position);
         }
         let takeover_ms = millis(SystemTime::now()).saturating_sub(span(self.pace.takeover));
-        let leadership = self.leadership.clone();
+        let leadership = self.channel.leadership.clone();
         let start = self.store.read(move |session| {
             if leadership.is_elsewhere(session)? {
                 events::last_id_before(session, takeover_ms)
@@ -206,8 +214,14 @@ impl Feed {
 }
 
 impl Channel {
-    pub(super) fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), deliveries: CounterBy::default(), position: Mutex::default() }
+    pub(super) fn new(name: &str, leadership: &Leadership) -> Self {
+        Self {
+            name: name.to_owned(),
+            deliveries: CounterBy::default(),
+            position: Mutex::default(),
+            fault: Mutex::default(),
+            leadership: leadership.clone(),
+        }
     }
 
     /// Its name.
@@ -220,6 +234,23 @@ impl Channel {
     #[must_use]
     pub fn position(&self) -> Option<String> {
         self.position.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Why it is not further, if the last attempt failed, without URL and secret.
+    #[must_use]
+    pub fn fault(&self) -> Option<String> {
+        self.fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether this bridge hands events over by it, and no other does.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        self.leadership.may_lead()
+    }
+
+    pub(super) fn set_fault(&self, fault: Option<&dyn Display>) {
+        let fault = fault.map(ToString::to_string);
+        *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
     }
 
     fn set_position(&self, id: &str) {

@@ -7,12 +7,13 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::EventBody;
-use super::feed::{Outlet, blocking};
+use super::feed::{Channel, Outlet, blocking};
 use crate::store::events::Event;
 
 /// Mode of the file: a group may read it, such as that of a log shipper.
@@ -30,12 +31,17 @@ pub(super) struct LinesFile {
     path: PathBuf,
     /// `None` until there is something to write, and after a fault.
     file: Option<File>,
+    channel: Arc<Channel>,
     reopen: watch::Receiver<()>,
 }
 
 impl LinesFile {
-    pub(super) const fn new(path: PathBuf, reopen: watch::Receiver<()>) -> Self {
-        Self { path, file: None, reopen }
+    pub(super) const fn new(
+        path: PathBuf,
+        channel: Arc<Channel>,
+        reopen: watch::Receiver<()>,
+    ) -> Self {
+        Self { path, file: None, channel, reopen }
     }
 
     async fn append(&mut self, lines: Vec<u8>) -> io::Result<()> {
@@ -65,10 +71,14 @@ impl Outlet for LinesFile {
     async fn deliver(&mut self, events: &[Event]) {
         loop {
             match self.append(lines(events)).await {
-                Ok(()) => return,
+                Ok(()) => {
+                    self.channel.set_fault(None);
+                    return;
+                }
                 // What was written of it is written again: at least once.
                 Err(error) => {
                     tracing::warn!(file = %self.path.display(), %error, "events wait for events_file");
+                    self.channel.set_fault(Some(&error));
                     tokio::time::sleep(FAULT_PAUSE).await;
                 }
             }

@@ -259,11 +259,13 @@ impl Webhook {
         for number in 1..=self.pace.attempts.max(1) {
             let error = match self.attempt(id, &body).await {
                 Ok(()) => {
+                    self.channel.set_fault(None);
                     self.channel.deliveries.add_one(Delivery::Delivered);
                     return;
                 }
                 Err(error) => error,
             };
+            self.channel.set_fault(Some(&error));
             let wanted = match error {
                 AttemptError::Refused(_, wanted) => wanted,
                 AttemptError::TooSlow | AttemptError::Fault(_) => None,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use crate::events::Outlets;
 use crate::provisioning::Provisioning;
 use crate::publication::Publisher;
 use crate::relays::{LiveNode, RelaySnapshot};
@@ -23,6 +24,8 @@ pub struct Scope {
     pub relays: Option<watch::Receiver<Arc<Vec<LiveNode>>>>,
     /// What relays ask and say, where there are any to hear.
     pub verify: Option<Verify>,
+    /// Where events go, if anywhere.
+    pub outlets: Option<Arc<Outlets>>,
 }
 
 /// A relay that has registered itself.

@@ -22,6 +22,7 @@ mod list_time;
 mod metrics;
 mod openapi;
 mod operations;
+mod overview;
 mod page;
 mod pages;
 mod receiver;

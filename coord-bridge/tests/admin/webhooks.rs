@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use crate::receiver::{Received, Receiver, status};
 use crate::running::until;
 
-const SECRET: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+pub(crate) const SECRET: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
 /// Fast enough for tests; the attempts are those that there are.
 pub(crate) const PACE: Pace = Pace {

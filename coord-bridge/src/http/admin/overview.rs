@@ -2,6 +2,8 @@
 //!
 //! Does: puts together what each part of the bridge says of itself. Does not: ask Headscale.
 
+use std::collections::BTreeMap;
+
 use maud::{Markup, html};
 
 use super::events;
@@ -9,6 +11,7 @@ use super::frame::{Page, Section};
 use super::site::Shown;
 use super::visit::Visit;
 use super::words::{self, Mark};
+use crate::events::feed::{Channel, Delivery};
 use crate::headscale::BreakerState;
 use crate::http::api::problem::Problem;
 use crate::provisioning::RECONCILE_TIME;
@@ -34,13 +37,23 @@ struct Finding {
 struct Stored {
     counts: Vec<(State, i64)>,
     events: Vec<Event>,
+    /// What waits for each outlet, by name.
+    waiting: BTreeMap<String, i64>,
 }
 
 pub(super) async fn show(visit: &Visit) -> Result<Shown, Problem> {
     let store = visit.provisioning.store();
+    let positions: Vec<(String, String)> = channels(visit)
+        .filter_map(|channel| Some((channel.name().to_owned(), channel.position()?)))
+        .collect();
     let stored = store
-        .read(|session| {
+        .read(move |session| {
+            let mut waiting = BTreeMap::new();
+            for (name, position) in positions {
+                waiting.insert(name, rows::count_after(session, &position)?);
+            }
             Ok::<_, StoreError>(Stored {
+                waiting,
                 counts: machines::count_by_state(session)?,
                 events: rows::before(session, None, None, EVENTS)?,
             })
@@ -55,6 +68,10 @@ pub(super) async fn show(visit: &Visit) -> Result<Shown, Problem> {
     });
     findings.extend([map(visit), relays(visit)]);
     findings.extend(verify(visit));
+    let waiting = stored.as_ref().map(|stored| &stored.waiting).ok();
+    findings.extend(channels(visit).map(|channel| {
+        outlet(channel, waiting.and_then(|waiting| waiting.get(channel.name()).copied()))
+    }));
     let open = findings.iter().filter(|it| matches!(it.mark, Mark::Bad | Mark::Look)).count();
     let body = html! {
         p.lead {
@@ -197,6 +214,36 @@ fn verify(visit: &Visit) -> Vec<Finding> {
             }
         })
         .collect()
+}
+
+fn channels(visit: &Visit) -> impl Iterator<Item = &Channel> {
+    let outlets = visit.scope.outlets.iter();
+    outlets.flat_map(|outlets| outlets.channels()).map(AsRef::as_ref)
+}
+
+/// A place that events go to, which has a name, and a URL that is nobody's business. How many wait
+/// is `None` where the store does not say it.
+fn outlet(channel: &Channel, waiting: Option<i64>) -> Finding {
+    let (what, section) = ("Events", Some(Section::Events));
+    let name = channel.name();
+    if !channel.is_ours() {
+        return well(what, format!("{name}: the bridge that leads hands them over."), section);
+    }
+    let mut words = match waiting.map(i64::unsigned_abs) {
+        Some(0) => format!("{name}: none waits."),
+        Some(count) => format!("{name}: {}.", words::count(count, "event waits", "events wait")),
+        None => format!("{name}: nobody can say how many wait."),
+    };
+    let fault = channel.fault();
+    if let Some(fault) = &fault {
+        words += &format!(" The last attempt failed: {fault}.");
+    }
+    match channel.deliveries.get(Delivery::GivenUp) {
+        0 => {}
+        count => words += &format!(" {count} given up since the start."),
+    }
+    let mark = if fault.is_some() { Mark::Look } else { Mark::Good };
+    Finding { mark, ..well(what, words, section) }
 }
 
 fn counts(counts: &[(State, i64)]) -> Markup {
