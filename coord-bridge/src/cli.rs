@@ -27,6 +27,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use derp_relay::settings::Span;
 use derp_relay::{relay, socket};
+use serde::Serialize;
 
 use crate::Addresses;
 use crate::bridge::StartError;
@@ -261,6 +262,13 @@ fn say(text: &[u8]) -> Result<(), ExitError> {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(ExitError::Output(error)),
         Ok(()) | Err(_) => Ok(()),
     }
+}
+
+/// Prints a list for programs, as the API has it.
+fn say_list<T: Serialize>(list: &[T]) -> Result<(), ExitError> {
+    // Texts and numbers always serialize.
+    let text = serde_json::to_string_pretty(list).unwrap_or_default();
+    say(format!("{text}\n").as_bytes())
 }
 
 /// The end of the line that says that all listeners are open: `map=… register=… verify=…`.

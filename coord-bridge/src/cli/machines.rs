@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 
 use clap::Subcommand;
-use serde_json::json;
 
 use super::registration::with;
 use super::store::load;
-use super::{ConfigArguments, ExitError, say, table};
+use super::{ConfigArguments, ExitError, say, say_list, table};
+use crate::http::api::MachineBody;
 use crate::provisioning::{legacy, timestamp};
 use crate::store::installations::{self, Installed};
 use crate::store::machines::{Machine, all};
@@ -46,10 +46,16 @@ pub(super) fn run(command: MachinesCommand) -> Result<(), ExitError> {
     match command {
         MachinesCommand::List { config, json } => {
             let (_, store) = load(config)?;
-            let (list, installed) =
+            let (list, mut installed) =
                 store.read_now(|session| Ok((all(session)?, installed(session)?)))?;
-            let text = if json { as_json(&list, &installed) } else { as_table(&list, &installed) };
-            say(text.as_bytes())
+            if !json {
+                return say(as_table(&list, &installed).as_bytes());
+            }
+            let bodies = list.into_iter().map(|machine| {
+                let installed = installed.remove(&machine.id);
+                MachineBody::new(machine, installed)
+            });
+            say_list(&bodies.collect::<Vec<_>>())
         }
         MachinesCommand::Export(config) => {
             let (_, store) = load(config)?;
@@ -96,32 +102,4 @@ fn as_table(list: &[Machine], installed: &ByMachine) -> String {
         ["ID", "HOSTNAME", "STATE", "ADDRESS", "REGISTERED", "FROM", "TOKEN", "INSTALLED"],
         &rows,
     )
-}
-
-fn as_json(list: &[Machine], installed: &ByMachine) -> String {
-    let list: Vec<_> = list
-        .iter()
-        .map(|machine| {
-            json!({
-                "id": machine.id,
-                "hostname": machine.hostname,
-                "mac": machine.mac,
-                "state": machine.state.as_str(),
-                "tailscale_ip": machine.tailscale_ip,
-                "node_id": machine.node_id,
-                "registered": timestamp::write(machine.registered_ms),
-                "last_seen": machine.last_seen_ms.map(timestamp::write),
-                "remote_ip": machine.remote_ip,
-                "token_name": machine.token,
-                "replaces": machine.replaces,
-                "installed": installed.get(&machine.id).map(|it| json!({
-                    "node_id": it.node_id,
-                    "hostname": it.hostname,
-                    "tailscale_ip": it.tailscale_ip,
-                    "found": timestamp::write(it.found_ms),
-                })),
-            })
-        })
-        .collect();
-    format!("{:#}\n", json!(list))
 }

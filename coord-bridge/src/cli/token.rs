@@ -2,11 +2,11 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 use derp_relay::settings::Span;
-use serde_json::json;
 
 use super::store::{load, now_ms};
-use super::{ConfigArguments, ExitError, say, table};
+use super::{ConfigArguments, ExitError, say, say_list, table};
 use crate::headscale::Secret;
+use crate::http::api::TokenBody;
 use crate::provisioning::network::Network;
 use crate::provisioning::tokens::{self, FILE_TOKEN, NewToken};
 use crate::provisioning::{Settings, timestamp, token_file};
@@ -105,7 +105,10 @@ pub(super) fn run(command: TokenCommand) -> Result<(), ExitError> {
         TokenCommand::List { config, json } => {
             let (_, store) = load(config)?;
             let list = store.read_now(all)?;
-            say(if json { as_json(&list) } else { as_table(&list) }.as_bytes())
+            if !json {
+                return say(as_table(&list).as_bytes());
+            }
+            say_list(&list.into_iter().map(TokenBody::from).collect::<Vec<_>>())
         }
         TokenCommand::Rotate { config, name, grace } => {
             let (config, store) = load(config)?;
@@ -164,26 +167,4 @@ fn as_table(list: &[Token]) -> String {
         ["NAME", "PROFILE", "USES", "EXPIRES", "REVOKED", "LAST USED", "SOURCES", "TAGS"],
         &rows,
     )
-}
-
-fn as_json(list: &[Token]) -> String {
-    let date = |ms: Option<i64>| ms.map(timestamp::write);
-    let list: Vec<_> = list
-        .iter()
-        .map(|token| {
-            json!({
-                "name": token.name,
-                "profile": token.profile.as_str(),
-                "uses": token.uses,
-                "quota": token.quota,
-                "created": date(Some(token.created_ms)),
-                "expires": date(token.expires_ms),
-                "revoked": date(token.revoked_ms),
-                "last_used": date(token.last_used_ms),
-                "sources": token.sources,
-                "tags": token.tags,
-            })
-        })
-        .collect();
-    format!("{:#}\n", json!(list))
 }

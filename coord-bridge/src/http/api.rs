@@ -31,6 +31,10 @@ mod routes;
 mod state;
 mod tokens;
 
+// Commands print what the API tells, in the same form.
+pub(crate) use machines::MachineBody;
+pub(crate) use tokens::TokenBody;
+
 use std::sync::Arc;
 use std::time::Instant;
 

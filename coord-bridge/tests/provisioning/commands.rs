@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use coord_bridge::http::api::openapi;
 use coord_bridge::provisioning::Caller;
 use coord_bridge::provisioning::refusal::Refusal;
 use coord_bridge::store::{Location, Store, machines};
@@ -95,6 +96,22 @@ async fn what_cannot_be_done_is_said_on_one_line() {
     let done = run(&bench, &["machines", "list"]);
     assert_eq!(done.status.code(), Some(1));
     assert!(String::from_utf8(done.stderr).unwrap().contains("the store is damaged"));
+}
+
+/// One description for both: a program that reads the API's machines and tokens reads these too.
+#[tokio::test]
+async fn lists_for_programs_are_in_the_form_of_the_api() {
+    let bench = Bench::new();
+    bench.register("one").await.unwrap();
+    let document: Value = serde_json::from_str(&openapi::document()).unwrap();
+    for (command, schema) in [("machines", "Machine"), ("token", "Token")] {
+        let text = said(&bench, &[command, "list", "--json"]);
+        assert!(text.starts_with("[\n") && text.ends_with("\n]\n"), "{text}");
+        let list: Value = serde_json::from_str(&text).unwrap();
+        let wanted = document["components"]["schemas"][schema]["properties"].as_object().unwrap();
+        let found = list[0].as_object().unwrap();
+        assert!(found.keys().eq(wanted.keys()), "{found:?}\n{wanted:?}");
+    }
 }
 
 /// O7.3, O8.1.

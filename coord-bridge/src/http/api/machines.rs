@@ -20,7 +20,7 @@ pub(super) const MAX_TEXT_CHARS: usize = 100;
 /// A registration.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Machine")]
-pub(super) struct MachineBody {
+pub(crate) struct MachineBody {
     /// Its id.
     id: String,
     /// Its host name.
@@ -52,7 +52,7 @@ pub(super) struct MachineBody {
 /// A machine that was installed from a live system, as it was when it first came.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Installed")]
-pub(super) struct InstalledBody {
+pub(crate) struct InstalledBody {
     /// Headscale's number of its node.
     node_id: String,
     /// Its name in the tailnet.
@@ -154,7 +154,8 @@ fn ended(id: String, node_key: Option<String>) -> Result<Reply, Problem> {
 }
 
 impl MachineBody {
-    fn new(machine: Machine, installed: Option<Installed>) -> Self {
+    /// A registration, and what was installed from it last.
+    pub(crate) fn new(machine: Machine, installed: Option<Installed>) -> Self {
         Self {
             installed: installed.map(InstalledBody::from),
             id: machine.id,

@@ -27,7 +27,7 @@ const MAX_SECONDS: u64 = 100 * 366 * 86_400;
 /// An enrollment token, without its secret.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Token")]
-pub(super) struct TokenBody {
+pub(crate) struct TokenBody {
     /// Its name. `enroll-token` is the one in the file.
     name: String,
     /// What its machines are.
