@@ -6,16 +6,13 @@
 //!
 //! Spec: docs/protocol/derp.md, DERP-10.4.
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use derp::key::NodePublic;
 use derp::map::PIN_PREFIX;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::Error;
 use rustls::client::verify_server_name;
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::server::ParsedCertificate;
-use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::Fault;
@@ -28,44 +25,32 @@ const KEY_NAME: &[u8] = b"derpkey";
 /// Hex digits in that name, behind the start.
 const KEY_DIGITS: usize = 64;
 
-/// Trusts the certificate with this pin and no other.
-pub(super) fn verifier(
-    pin: &str,
-    provider: &Arc<CryptoProvider>,
-) -> Result<Arc<dyn ServerCertVerifier>, Fault> {
-    let digits = pin.strip_prefix(PIN_PREFIX).ok_or(Fault::Pin)?;
-    if digits.len() != 64 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-        return Err(Fault::Pin);
-    }
-    Ok(Arc::new(Pinned { pin: pin.to_owned(), provider: Arc::clone(provider) }))
-}
-
-/// The relay's key in `certificate`, if that is the one that clients look for it in.
-pub(super) fn relay_key(certificate: &CertificateDer<'_>) -> Option<NodePublic> {
-    let at = certificate.windows(KEY_NAME.len()).position(|window| window == KEY_NAME)?;
-    let digits = certificate.get(at + KEY_NAME.len()..)?.get(..KEY_DIGITS)?;
-    NodePublic::from_hex(std::str::from_utf8(digits).ok()?).ok()
-}
-
+/// The fingerprint of the one certificate that is trusted.
 #[derive(Debug)]
-struct Pinned {
-    pin: String,
-    provider: Arc<CryptoProvider>,
-}
+pub(super) struct CertPin(String);
 
-impl ServerCertVerifier for Pinned {
-    fn verify_server_cert(
+impl CertPin {
+    /// Reads the text that a map has.
+    pub(super) fn parse(text: &str) -> Result<Self, Fault> {
+        let digits = text.strip_prefix(PIN_PREFIX).ok_or(Fault::Pin)?;
+        if digits.len() != 64 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return Err(Fault::Pin);
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// Holds what a relay has shown against it.
+    pub(super) fn check(
         &self,
         leaf: &CertificateDer<'_>,
         others: &[CertificateDer<'_>],
         name: &ServerName<'_>,
-        _: &[u8],
         now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
+    ) -> Result<(), Error> {
         let refuse = |why: String| Err(Error::General(why));
         let found = certificate::pin(leaf);
-        if found != self.pin {
-            return refuse(format!("the certificate is {found}, not {}", self.pin));
+        if found != self.0 {
+            return refuse(format!("the certificate is {found}, not {}", self.0));
         }
         if others.iter().any(|other| relay_key(other).is_none()) {
             return refuse("clients take a pin for a single certificate only".to_owned());
@@ -74,31 +59,13 @@ impl ServerCertVerifier for Pinned {
         if !Validity::of(leaf).is_some_and(|it| it.not_before <= now && now <= it.not_after) {
             return refuse("the certificate is not valid now".to_owned());
         }
-        verify_server_name(&ParsedCertificate::try_from(leaf)?, name)?;
-        Ok(ServerCertVerified::assertion())
+        verify_server_name(&ParsedCertificate::try_from(leaf)?, name)
     }
+}
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let known = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signed, known)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let known = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signed, known)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
+/// The relay's key in `certificate`, if that is the one that clients look for it in.
+pub(super) fn relay_key(certificate: &CertificateDer<'_>) -> Option<NodePublic> {
+    let at = certificate.windows(KEY_NAME.len()).position(|window| window == KEY_NAME)?;
+    let digits = certificate.get(at + KEY_NAME.len()..)?.get(..KEY_DIGITS)?;
+    NodePublic::from_hex(std::str::from_utf8(digits).ok()?).ok()
 }

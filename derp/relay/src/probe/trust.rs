@@ -11,7 +11,8 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use super::{Fault, pin};
+use super::Fault;
+use super::pin::CertPin;
 use crate::tls::{outgoing, provider};
 
 /// Certificates of authorities, read once and used for many probes.
@@ -57,91 +58,63 @@ pub(super) fn by_authority(
     )
     .build()
     .map_err(|_| Fault::NoAuthorities)?;
-    config(&provider, Arc::new(Named { inner, name }))
+    config(Verifier { provider, rule: Rule::Named { inner, name } })
 }
 
 /// A client that trusts whoever answers.
 pub(super) fn anyone() -> Result<Arc<ClientConfig>, Fault> {
-    let provider = provider();
-    config(&provider, Arc::new(Anyone { provider: Arc::clone(&provider) }))
+    config(Verifier { provider: provider(), rule: Rule::Anyone })
 }
 
 /// A client that trusts the certificate with this pin and no other.
 pub(super) fn by_pin(text: &str) -> Result<Arc<ClientConfig>, Fault> {
-    let provider = provider();
-    config(&provider, pin::verifier(text, &provider)?)
+    config(Verifier { provider: provider(), rule: Rule::Pinned(CertPin::parse(text)?) })
 }
 
-fn config(
-    provider: &Arc<CryptoProvider>,
-    verifier: Arc<dyn ServerCertVerifier>,
-) -> Result<Arc<ClientConfig>, Fault> {
-    let config = ClientConfig::builder_with_provider(Arc::clone(provider))
+fn config(verifier: Verifier) -> Result<Arc<ClientConfig>, Fault> {
+    let config = ClientConfig::builder_with_provider(Arc::clone(&verifier.provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| Fault::Io(std::io::Error::other(error)))?
         .dangerous()
-        .with_custom_certificate_verifier(verifier)
+        .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth();
     Ok(Arc::new(config))
 }
 
-/// The usual rules, for another name than the one that is called.
+/// Takes a certificate by its rule. That its key signs the handshake is asked of each.
 #[derive(Debug)]
-struct Named {
-    inner: Arc<WebPkiServerVerifier>,
-    name: ServerName<'static>,
+struct Verifier {
+    provider: Arc<CryptoProvider>,
+    rule: Rule,
 }
 
-impl ServerCertVerifier for Named {
+/// Which certificate will do.
+#[derive(Debug)]
+enum Rule {
+    /// The one with this pin.
+    Pinned(CertPin),
+    /// One of an authority, for another name than the one that is called.
+    Named { inner: Arc<WebPkiServerVerifier>, name: ServerName<'static> },
+    /// Any.
+    Anyone,
+}
+
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         leaf: &CertificateDer<'_>,
         others: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
+        called: &ServerName<'_>,
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        self.inner.verify_server_cert(leaf, others, &self.name, ocsp, now)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls12_signature(message, certificate, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls13_signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
-    }
-}
-
-/// Any certificate will do, as long as its key signs the handshake.
-#[derive(Debug)]
-struct Anyone {
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
+        match &self.rule {
+            Rule::Pinned(pin) => pin.check(leaf, others, called, now)?,
+            Rule::Named { inner, name } => {
+                return inner.verify_server_cert(leaf, others, name, ocsp, now);
+            }
+            Rule::Anyone => {}
+        }
         Ok(ServerCertVerified::assertion())
     }
 
