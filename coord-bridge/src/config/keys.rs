@@ -1,9 +1,9 @@
 //! The settings of the bridge as they are written: every key once, for file, flag and variable.
 //!
 //! The comment of a key is its documentation: `--help` prints it. Each is optional here; what an
-//! absent one means is in `config`. Nodes, further regions, upstreams and further
-//! Headscales are lists of tables, so they are in the file only; so is the embedded relay, whose
-//! keys are those of another program.
+//! absent one means is in `config`. Nodes, further regions, upstreams and further Headscales are
+//! lists of tables, so they are in the file only; so is the embedded relay, whose keys are those of
+//! another program.
 
 use std::path::PathBuf;
 
