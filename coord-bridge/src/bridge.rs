@@ -6,7 +6,6 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,12 +27,12 @@ use crate::http::provisioning::ProvisioningPages;
 use crate::http::requests::Requests;
 use crate::http::scope::Scope;
 use crate::http::verify::VerifyPages;
-use crate::map_file::WriteError;
+use crate::map_file::{MapFile, WriteError};
 use crate::metrics::Sources;
 use crate::provisioning::Provisioning;
 use crate::publication::accord::Accord;
 use crate::publication::status::Status;
-use crate::publication::{self, Live, Plan, Publisher};
+use crate::publication::{self, Live, Plan, PublicationError, Publisher};
 use crate::published::Edition;
 use crate::verify::Verify;
 
@@ -77,6 +76,15 @@ pub enum StartError {
     System(#[from] io::Error),
 }
 
+impl From<PublicationError> for StartError {
+    fn from(error: PublicationError) -> Self {
+        match error {
+            PublicationError::File(error) => Self::File(error),
+            PublicationError::System(error) => Self::System(error),
+        }
+    }
+}
+
 /// Open listeners that nobody is answered at yet.
 #[derive(Debug)]
 pub struct Listeners {
@@ -97,7 +105,7 @@ pub struct Setup {
     /// Who may fetch the map; without it everybody.
     pub map_login: Option<Login>,
     /// File that the map is kept in.
-    pub map_file: Option<PathBuf>,
+    pub map_file: Option<MapFile>,
     /// Registration of machines; without it none can register.
     pub provisioning: Option<Arc<Provisioning>>,
     /// What relays ask and hear; without it they are told that nobody can say.

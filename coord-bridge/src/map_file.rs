@@ -4,10 +4,12 @@
 //! never a part, also over a crash; leaves it alone where it holds the map already.
 //! Does not: hide the map: others may read it, since it is no secret.
 
+use std::fmt::Debug;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Mode of the file.
 const FILE_MODE: u32 = 0o644;
@@ -24,6 +26,69 @@ pub struct WriteError {
     /// What the system said.
     #[source]
     pub source: io::Error,
+}
+
+/// The file that the map is kept in, and what it lies on.
+#[derive(Clone, Debug)]
+pub struct MapFile {
+    path: PathBuf,
+    disk: Arc<dyn Disk>,
+}
+
+/// What a map's file lies on. Whatever it is asked may take for ever.
+pub trait Disk: Debug + Send + Sync {
+    /// [`write()`], here.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError`].
+    fn write(&self, path: &Path, text: &[u8]) -> Result<bool, WriteError>;
+
+    /// [`holds`], here.
+    fn holds(&self, path: &Path, text: &[u8]) -> bool;
+}
+
+/// The disks of this host.
+#[derive(Debug)]
+struct HostDisk;
+
+impl Disk for HostDisk {
+    fn write(&self, path: &Path, text: &[u8]) -> Result<bool, WriteError> {
+        write(path, text)
+    }
+
+    fn holds(&self, path: &Path, text: &[u8]) -> bool {
+        holds(path, text)
+    }
+}
+
+impl<P: Into<PathBuf>> From<P> for MapFile {
+    fn from(path: P) -> Self {
+        Self::on(path, Arc::new(HostDisk))
+    }
+}
+
+impl MapFile {
+    /// The file at `path` of this disk.
+    #[must_use]
+    pub fn on(path: impl Into<PathBuf>, disk: Arc<dyn Disk>) -> Self {
+        Self { path: path.into(), disk }
+    }
+
+    /// Makes it hold `text`: see [`write()`].
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError`].
+    pub fn write(&self, text: &[u8]) -> Result<bool, WriteError> {
+        self.disk.write(&self.path, text)
+    }
+
+    /// Whether it holds `text`: see [`holds`].
+    #[must_use]
+    pub fn holds(&self, text: &[u8]) -> bool {
+        self.disk.holds(&self.path, text)
+    }
 }
 
 /// Makes the file at `path` hold `text`. Returns whether it had to be written.

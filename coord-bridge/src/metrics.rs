@@ -141,6 +141,7 @@ impl Sources {
 fn of_publication(status: &Status, samples: &mut Samples) {
     samples.one("coord_bridge_map_age_seconds", &[], status.map_age().as_secs());
     samples.one("coord_bridge_map_changes_total", &[], status.changes);
+    samples.one("coord_bridge_map_file_failing", &[], u64::from(status.file_error.is_some()));
     let mut nodes = BTreeMap::<u64, [u64; 2]>::new();
     for node in &status.nodes {
         let [within, out] = nodes.entry(node.region).or_default();

@@ -57,7 +57,7 @@ pub struct Published {
     edition: ArcSwap<Edition>,
     /// The configuration could not be read again.
     reload_refused: AtomicBool,
-    /// A newer map cannot be written to its file.
+    /// The map cannot be written to its file.
     file_refused: AtomicBool,
     /// What Headscale's embedded relay does, in words for strangers.
     collision: ArcSwapOption<&'static str>,
@@ -135,7 +135,7 @@ impl Published {
         self.reload_refused.store(true, Ordering::Relaxed);
     }
 
-    /// Notes whether a newer map cannot be written to its file, and what stands between the map
+    /// Notes whether the map cannot be written to its file, and what stands between the map
     /// and Headscale's clients.
     pub fn set_findings(&self, file_refused: bool, collision: Option<&Collision>) {
         self.file_refused.store(file_refused, Ordering::Relaxed);
@@ -155,7 +155,7 @@ impl Published {
         } else if self.reload_refused.load(Ordering::Relaxed) {
             Some("the new configuration is refused, the old map stays; the log says why")
         } else if self.file_refused.load(Ordering::Relaxed) {
-            Some("a newer map cannot be written to its file, the old one stays; the log says why")
+            Some("the map cannot be written to its file, which stays as it was; the log says why")
         } else {
             self.collision.load().as_deref().copied()
         }

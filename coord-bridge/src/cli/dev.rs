@@ -122,7 +122,7 @@ pub(super) fn run(arguments: &DevArguments) -> Result<(), ExitError> {
     let setup = Setup {
         plan: embedded.settled(config.plan.clone()),
         live,
-        map_file: config.map_file.clone(),
+        map_file: config.map_file.clone().map(Into::into),
         provisioning,
         verify,
         ..Setup::default()

@@ -18,6 +18,7 @@ use crate::events::Outlets;
 use crate::events::webhook::{Pace, SetupError};
 use crate::http::basic::Login;
 use crate::lease::{self, Leadership, Lease};
+use crate::map_file::MapFile;
 use crate::provisioning::Provisioning;
 use crate::publication::accord::Accord;
 use crate::publication::{Change, Plan};
@@ -58,7 +59,7 @@ pub(super) fn run(arguments: &ConfigArguments) -> Result<(), ExitError> {
     if let Some(provisioning) = &provisioning {
         provisioning.lead_by(leadership.clone());
     }
-    let map_file = config.map_file.clone();
+    let map_file = config.map_file.clone().map(MapFile::from);
     let map_login = config.map_login.as_ref().map(Login::read).transpose()?;
     // A relay that does not start must not take Headscale with it, which needs the map.
     let embedded = Embedded::start(&config, listeners.verify()).unwrap_or_else(|error| {
@@ -179,6 +180,7 @@ fn reload(
     match bridge.publisher().adopt(settled(embedded, config.plan)) {
         Ok(Change::Replaced) => tracing::info!("reloaded; the map is another one"),
         Ok(Change::Same) => tracing::info!("reloaded; the map is the same"),
+        Ok(Change::Waiting) => tracing::warn!("reloaded; the map waits for the disk"),
         Err(error) => tracing::error!(%error, "the map stays as it was"),
     }
 }

@@ -8,17 +8,17 @@
 //!
 //! Source: docs/protocol/derp.md, DERP-10.1.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH};
 use hyper::{Method, Request, StatusCode};
+use tokio::sync::Semaphore;
 
 use super::basic::{self, Login};
 use super::{Answer, HEALTHY, JSON, Pages, TEXT, YAML, allow, answer};
-use crate::map_file;
+use crate::map_file::MapFile;
 use crate::published::{Format, Published, Rendering};
 
 /// Time for the disk to say what is in the map's file.
@@ -31,20 +31,19 @@ const REVALIDATE: HeaderValue = HeaderValue::from_static("no-cache");
 #[derive(Debug)]
 pub struct MapPages {
     published: Arc<Published>,
-    map_file: Option<PathBuf>,
+    map_file: Option<MapFile>,
     login: Option<Login>,
+    /// The one place for who looks into the file: a disk that hangs takes one thread, however
+    /// often somebody asks.
+    looking: Arc<Semaphore>,
 }
 
 impl MapPages {
     /// Answers what is published. `map_file` is where the map has to be as well, `login` who may
     /// fetch it.
     #[must_use]
-    pub const fn new(
-        published: Arc<Published>,
-        map_file: Option<PathBuf>,
-        login: Option<Login>,
-    ) -> Self {
-        Self { published, map_file, login }
+    pub fn new(published: Arc<Published>, map_file: Option<MapFile>, login: Option<Login>) -> Self {
+        Self { published, map_file, login, looking: Arc::new(Semaphore::new(1)) }
     }
 
     async fn ready(&self) -> Answer {
@@ -62,18 +61,25 @@ impl MapPages {
 
     /// What is wrong with the map's file, without its path: strangers may read this.
     async fn file_finding(&self) -> Option<&'static str> {
-        let path = self.map_file.clone()?;
-        let edition = self.published.edition();
-        let holds = tokio::task::spawn_blocking(move || {
-            map_file::holds(&path, &edition.rendering(Format::Yaml).bytes)
-        });
-        match tokio::time::timeout(FILE_TIME, holds).await {
-            Ok(Ok(true)) => None,
-            Ok(Ok(false) | Err(_)) => {
+        let file = self.map_file.clone()?;
+        match tokio::time::timeout(FILE_TIME, self.look(file)).await {
+            Ok(true) => None,
+            Ok(false) => {
                 Some("the map's file is gone or holds something else; SIGHUP writes it again")
             }
             Err(_) => Some("the map's file cannot be read in time"),
         }
+    }
+
+    /// Whether `file` holds what is published.
+    async fn look(&self, file: MapFile) -> bool {
+        let Ok(place) = Arc::clone(&self.looking).acquire_owned().await else { return false };
+        let edition = self.published.edition();
+        let look = tokio::task::spawn_blocking(move || {
+            let _place = place;
+            file.holds(&edition.rendering(Format::Yaml).bytes)
+        });
+        look.await.unwrap_or(false)
     }
 }
 

@@ -17,6 +17,11 @@ pub const METRICS: &[Metric] = &[
     ),
     counter("coord_bridge_map_changes_total", &[], "Times that the map became another one"),
     gauge(
+        "coord_bridge_map_file_failing",
+        &[],
+        "Whether the map cannot be written to its file: 1 or 0",
+    ),
+    gauge(
         "coord_bridge_map_nodes",
         &["region", "state"],
         "Nodes of ours that are known, by region, and whether they are in the map",

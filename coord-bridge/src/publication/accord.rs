@@ -54,7 +54,7 @@ impl Accord {
         let mut fresh_until = Instant::now();
         loop {
             if self.leadership.may_lead() {
-                publisher.follow(Verdicts::new()).await;
+                publisher.follow(Verdicts::new());
                 let found = publisher.verdicts();
                 let is_known = written
                     .as_ref()
@@ -68,13 +68,13 @@ impl Accord {
                 match found.unwrap_or_else(|_| Err(StoreError::Busy("no answer".to_owned()))) {
                     Ok(Some((body, age))) if age < FRESH_TIME => {
                         fresh_until = Instant::now() + (FRESH_TIME - age);
-                        publisher.follow(read(&body)).await;
+                        publisher.follow(read(&body));
                     }
-                    Ok(_) => publisher.follow(Verdicts::new()).await,
+                    Ok(_) => publisher.follow(Verdicts::new()),
                     Err(error) => {
                         tracing::debug!(%error, "what the leader finds is not known");
                         if fresh_until <= Instant::now() {
-                            publisher.follow(Verdicts::new()).await;
+                            publisher.follow(Verdicts::new());
                         }
                     }
                 }

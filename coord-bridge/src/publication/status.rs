@@ -24,7 +24,8 @@ pub struct Status {
     pub upstreams: Vec<UpstreamStatus>,
     /// What Headscale's embedded relay does to our regions.
     pub collision: Option<Collision>,
-    /// Why the map cannot be written to its file; then the old one is published.
+    /// Why the map cannot be written to its file, which stays as it was; a map that follows later
+    /// is not published either.
     pub file_error: Option<String>,
 }
 

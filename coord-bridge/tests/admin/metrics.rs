@@ -55,6 +55,7 @@ fn a_scrape_counts_what_has_happened() {
         "coord_bridge_leader 1",
         "coord_bridge_map_nodes{region=\"999\",state=\"in\"} 1",
         "coord_bridge_map_nodes{region=\"999\",state=\"out\"} 0",
+        "coord_bridge_map_file_failing 0",
         "coord_bridge_map_collision 0",
     ] {
         assert!(has(line), "{line}\n{}", scrape.text());

@@ -7,6 +7,7 @@ mod accord;
 #[path = "../bridge/client.rs"]
 mod client;
 mod compose;
+mod disk;
 mod embedded;
 mod health;
 mod nodes;
