@@ -179,6 +179,8 @@ impl Bridge {
             accord,
         } = setup;
         let key = publication::new_probe_key()?;
+        let is_only_way = listeners.map.is_empty();
+        let map_file = map_file.map(|it| it.as_only_way(is_only_way));
         let publisher = Publisher::start(plan, live.clone(), map_file.clone(), key)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .thread_name("bridge")

@@ -4,6 +4,7 @@
 //! never a part, also over a crash; leaves it alone where it holds the map already.
 //! Does not: hide the map: others may read it, since it is no secret.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
@@ -11,15 +12,21 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
 /// Mode of the file.
 const FILE_MODE: u32 = 0o644;
 
 /// Mode of the folder, where it has to be made.
 const FOLDER_MODE: u32 = 0o755;
 
+/// Most bytes of a file that is looked at for a map of before. Ours: a map has some 60 KiB.
+const MAX_LEN: u64 = 4 * 1024 * 1024;
+
 /// Why the map is not in its file.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot write the map to {}: {source}; make its folder writable for this user, or name another file with map_file or --map-file", path.display())]
+#[error("cannot write the map to {}: {source}; {}", path.display(), self.remedy())]
 pub struct WriteError {
     /// The file.
     pub path: PathBuf,
@@ -28,11 +35,30 @@ pub struct WriteError {
     pub source: io::Error,
 }
 
+impl WriteError {
+    /// Whether it passes as soon as somebody makes room. A file system that can only be read is
+    /// not meant: it is so by somebody's configuration, and stays so.
+    #[must_use]
+    pub fn is_for_want_of_room(&self) -> bool {
+        matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+
+    fn remedy(&self) -> &'static str {
+        if self.is_for_want_of_room() {
+            "make room"
+        } else {
+            "make its folder writable for this user, or name another file with map_file or \
+             --map-file"
+        }
+    }
+}
+
 /// The file that the map is kept in, and what it lies on.
 #[derive(Clone, Debug)]
 pub struct MapFile {
     path: PathBuf,
     disk: Arc<dyn Disk>,
+    is_only_way: bool,
 }
 
 /// What a map's file lies on. Whatever it is asked may take for ever.
@@ -72,7 +98,13 @@ impl MapFile {
     /// The file at `path` of this disk.
     #[must_use]
     pub fn on(path: impl Into<PathBuf>, disk: Arc<dyn Disk>) -> Self {
-        Self { path: path.into(), disk }
+        Self { path: path.into(), disk, is_only_way: false }
+    }
+
+    /// The same, with a word on whether nobody gets the map by any other way.
+    #[must_use]
+    pub fn as_only_way(self, is_only_way: bool) -> Self {
+        Self { is_only_way, ..self }
     }
 
     /// Makes it hold `text`: see [`write()`].
@@ -88,6 +120,13 @@ impl MapFile {
     #[must_use]
     pub fn holds(&self, text: &[u8]) -> bool {
         self.disk.holds(&self.path, text)
+    }
+
+    /// Whether Headscale has a map, although the one of now cannot be written: it is served, or
+    /// the file has one of before. Blocks on the disk.
+    #[must_use]
+    pub fn leaves_a_map(&self) -> bool {
+        !self.is_only_way || has_regions(&self.path)
     }
 }
 
@@ -114,6 +153,20 @@ pub fn holds(path: &Path, text: &[u8]) -> bool {
     let is_open_to_all =
         fs::metadata(path).is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o444 == 0o444);
     is_open_to_all && read(path, text.len()).is_ok_and(|found| found == text)
+}
+
+/// Whether the file at `path` has regions in it, whichever.
+fn has_regions(path: &Path) -> bool {
+    #[derive(Deserialize)]
+    struct Regions {
+        regions: BTreeMap<u64, IgnoredAny>,
+    }
+    // Not opened unless it is a file: a pipe would block.
+    let is_small_file = fs::metadata(path).is_ok_and(|it| it.is_file() && it.len() <= MAX_LEN);
+    let found = if is_small_file { fs::read_to_string(path).ok() } else { None };
+    found
+        .and_then(|text| serde_saphyr::from_str::<Regions>(&text).ok())
+        .is_some_and(|map| !map.regions.is_empty())
 }
 
 /// At most one byte more than `len`.

@@ -110,6 +110,9 @@ impl Publisher {
     /// Publishes what `plan` says and what lies on the disk, in the file first. Probes and fetches
     /// nothing yet: that is [`Publisher::run`]. Blocks on the disk.
     ///
+    /// Where the file cannot be written for want of room, and Headscale has a map all the same,
+    /// the file is written later.
+    ///
     /// # Errors
     ///
     /// [`PublicationError`].
@@ -126,10 +129,17 @@ impl Publisher {
         let composed = state.compose();
         state.note(composed.upstreams);
         let edition = Edition::new(composed.map);
-        if let Some(file) = &map_file {
-            file.write(&edition.rendering(Format::Yaml).bytes)?;
+        let written =
+            map_file.as_ref().map(|it| (it, it.write(&edition.rendering(Format::Yaml).bytes)));
+        if let Some((file, Err(error))) = written {
+            if !(error.is_for_want_of_room() && file.leaves_a_map()) {
+                return Err(error.into());
+            }
+            tracing::error!(%error, "the map is published, and written as soon as there is room");
+            state.lack_file(error.to_string());
         }
         let published = Published::new(edition);
+        published.set_findings(state.lacks_file(), None);
         let (desk, nudges) = Desk::new(map_file);
         let publisher = Arc::new(Self {
             published: Arc::new(published),

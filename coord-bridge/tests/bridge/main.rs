@@ -10,6 +10,7 @@ mod dev;
 mod docs;
 #[path = "../../../derp/relay/tests/support/documents.rs"]
 mod documents;
+mod full_disk;
 mod hostile;
 mod init;
 mod map;
