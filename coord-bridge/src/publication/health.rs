@@ -14,6 +14,8 @@
 //! network, so without a witness nobody leaves: the map is never empty, and never shrinks to the
 //! node that happened to be tried last. See docs/decisions/0050.
 
+mod entry;
+
 use std::time::{Duration, Instant};
 
 use derp::map::{DerpMap, Node, Region};
@@ -22,12 +24,18 @@ use super::accord::Verdicts;
 use crate::config::OWN_REGION_IDS;
 use crate::relays::LiveNode;
 
+pub use self::entry::{Entry, Probed};
+
 /// Bad probes in a row after which a node is taken out, if there is a witness: one packet lost,
 /// or one restart of a relay, is not worth a redial of all clients.
 pub const OUT_AFTER: u32 = 3;
 
 /// Good probes in a row after which a node that was taken out is in again.
 pub const IN_AFTER: u32 = 2;
+
+/// Part of the time between two rounds, in hundredths, within which another probe of a node that
+/// says the same counts for nothing. Rounds that come in their time are at least 90 apart.
+const PACE_PERCENT: u32 = 80;
 
 /// Time for which a live node that left is remembered, so that one which comes and goes has to
 /// pass [`IN_AFTER`] and not only its first probe.
@@ -45,35 +53,12 @@ pub struct Book {
     entries: Vec<Entry>,
     /// Regions as configured, whose settings say whether clients make them a home.
     named: Vec<Region>,
-    /// Whether nodes are probed at all.
-    probing: bool,
+    /// Time between two rounds of probes, where nodes are probed at all.
+    probe_interval: Option<Duration>,
     /// Live nodes that are not taken.
     refused: Vec<Move>,
     /// What another bridge has found, where that is followed.
     followed: Verdicts,
-}
-
-/// What is known of one node.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Entry {
-    /// The node, with its region as whoever named it has it.
-    pub member: LiveNode,
-    /// Whether the configuration names it.
-    pub configured: bool,
-    /// Whether it has registered itself and is heard of.
-    pub live: bool,
-    /// Whether it is in the map.
-    pub is_in: bool,
-    /// When it came in, went out, or was heard of first.
-    pub since: Instant,
-    /// What the last probe has shown: what was seen, or why it is not good.
-    pub last: Option<Result<String, String>>,
-    good: u32,
-    bad: u32,
-    /// Good probes in a row that it needs to come in.
-    needed: u32,
-    /// Whether the last round has found it good.
-    is_witness: bool,
 }
 
 /// What has happened to a node.
@@ -102,9 +87,6 @@ pub struct Move {
     pub why: String,
 }
 
-/// What came of one probe: what was seen, or why it is not good.
-pub type Probed = Result<String, String>;
-
 impl Book {
     /// Takes over what is configured and what is live now. Nodes that stay keep what is known of
     /// them; configured ones come in as they stand.
@@ -114,11 +96,12 @@ impl Book {
         &mut self,
         regions: &[Region],
         live: &[LiveNode],
-        probing: bool,
+        probe_interval: Option<Duration>,
         now: Instant,
     ) -> Vec<Move> {
         let before = std::mem::take(&mut self.entries);
-        self.probing = probing;
+        self.probe_interval = probe_interval;
+        let probing = probe_interval.is_some();
         self.named = regions.iter().map(|r| Region { nodes: Vec::new(), ..r.clone() }).collect();
         let known = |member: &LiveNode| before.iter().find(|it| is_same(&it.member, member));
         for region in regions {
@@ -151,7 +134,7 @@ impl Book {
                 (entry.live, entry.configured) = (true, false);
                 entry.member = member.clone();
                 if !probing && !entry.is_in {
-                    (entry.is_in, entry.since) = (true, now);
+                    entry.come_in(now);
                 }
                 self.entries.push(entry);
             }
@@ -179,24 +162,21 @@ impl Book {
     /// Nodes that the next round has to try.
     #[must_use]
     pub fn to_probe(&self) -> Vec<Node> {
-        let tried = self.entries.iter().filter(|it| self.probing && (it.configured || it.live));
+        let tried = self.entries.iter().filter(|it| self.probe_interval.is_some() && !it.is_gone());
         tried.map(|it| it.member.node.clone()).collect()
     }
 
-    /// Takes what a round has shown. What is about a node that is not here any more is dropped.
+    /// Takes what a round has shown, at the pace of rounds. What is about a node that is not here any more is dropped.
     pub fn judge(&mut self, round: &[(Node, Probed)], now: Instant) -> Vec<Move> {
         let before = self.entries.clone();
+        let pace = self.probe_interval.unwrap_or_default() * PACE_PERCENT / 100;
         for entry in &mut self.entries {
             let found = round.iter().find(|(node, _)| *node == entry.member.node);
             entry.is_witness = found.is_some_and(|(_, probed)| probed.is_ok());
             let Some((_, probed)) = found else { continue };
-            entry.last = Some(probed.clone());
-            (entry.good, entry.bad) = match probed {
-                Ok(_) => (entry.good.saturating_add(1), 0),
-                Err(_) => (0, entry.bad.saturating_add(1)),
-            };
-            if !entry.is_in && entry.good >= entry.needed && (entry.configured || entry.live) {
-                (entry.is_in, entry.since) = (true, now);
+            entry.take(probed, pace, now);
+            if !entry.is_in && entry.is_enough() {
+                entry.come_in(now);
             }
         }
         self.take_out(now);
@@ -306,10 +286,7 @@ impl Book {
         }
         for entry in self.entries.iter_mut().filter(|it| it.is_in) {
             if entry.is_gone() || entry.bad >= OUT_AFTER {
-                entry.is_in = false;
-                entry.since = now;
-                entry.needed = IN_AFTER;
-                entry.good = 0;
+                entry.go_out(IN_AFTER, now);
             }
         }
     }
@@ -321,57 +298,8 @@ impl Book {
             return;
         }
         for entry in self.entries.iter_mut().filter(|it| it.configured && !it.is_in) {
-            (entry.is_in, entry.since, entry.bad) = (true, now, 0);
-        }
-    }
-}
-
-impl Entry {
-    fn new(member: LiveNode, now: Instant) -> Self {
-        Self {
-            member,
-            configured: false,
-            live: false,
-            is_in: false,
-            since: now,
-            last: None,
-            good: 0,
-            bad: 0,
-            needed: 1,
-            is_witness: false,
-        }
-    }
-
-    /// Whether nobody vouches for it any more.
-    #[must_use]
-    pub const fn is_gone(&self) -> bool {
-        !self.configured && !self.live
-    }
-
-    /// Whether it would be out of the map if another node were known to work.
-    #[must_use]
-    pub const fn is_kept(&self) -> bool {
-        self.is_in && (self.is_gone() || self.bad >= OUT_AFTER)
-    }
-
-    /// Whether `live` is the relay of this configured node, which registers itself as well.
-    fn is_relay_of(&self, live: &LiveNode) -> bool {
-        let (one, other) = (&self.member.node, &live.node);
-        self.configured
-            && self.member.region_id == live.region_id
-            && one.host_name == other.host_name
-            && port(one.derp_port) == port(other.derp_port)
-    }
-
-    fn why(&self) -> String {
-        if self.is_gone() {
-            return "its relay is not heard of any more".to_owned();
-        }
-        match &self.last {
-            Some(Ok(seen)) => seen.clone(),
-            Some(Err(why)) => why.clone(),
-            None if self.configured => "it is configured".to_owned(),
-            None => "its relay has registered".to_owned(),
+            entry.come_in(now);
+            entry.bad = 0;
         }
     }
 }

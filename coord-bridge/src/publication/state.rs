@@ -106,8 +106,7 @@ impl State {
 
     /// Takes over who is heard of.
     pub(super) fn hear(&mut self, heard: &[LiveNode], now: Instant) -> Vec<Move> {
-        let probing = self.plan.probe_interval.is_some();
-        self.book.set(&self.plan.regions(), heard, probing, now)
+        self.book.set(&self.plan.regions(), heard, self.plan.probe_interval, now)
     }
 
     /// Takes what a round of probes has shown.

@@ -1,6 +1,6 @@
 //! A bridge that does not lead publishes what the leader finds, and its own when that is old.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use coord_bridge::lease::Leadership;
 use coord_bridge::publication::accord::Accord;
@@ -26,12 +26,13 @@ async fn whoever_does_not_lead_follows_while_that_is_fresh() {
 
     // The leader has lost the second node.
     let mut book = Book::default();
-    book.set(&regions, &[], true, Instant::now());
-    for _ in 0..OUT_AFTER {
+    let (interval, began) = (Duration::from_secs(15), Instant::now());
+    book.set(&regions, &[], Some(interval), began);
+    for count in 1..=OUT_AFTER {
         let mut round: Vec<_> =
             book.to_probe().into_iter().map(|it| (it, Ok("works".to_owned()))).collect();
         round[1].1 = Err("down".to_owned());
-        book.judge(&round, Instant::now());
+        book.judge(&round, began + count * interval);
     }
     assert_eq!(book.members().len(), 1);
     let body = serde_json::to_string(&book.verdicts()).unwrap();
@@ -56,7 +57,7 @@ async fn whoever_does_not_lead_follows_while_that_is_fresh() {
         // It has looked at least once when another row is known to have been read.
         for _ in 0..3 {
             store.read(|_| Ok::<_, StoreError>(())).await.unwrap();
-            tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+            tokio::time::sleep(Duration::from_millis(500)).await;
             assert_eq!(nodes(), 2);
         }
     }
@@ -89,6 +90,6 @@ async fn until(holds: impl Fn() -> bool) {
     let began = Instant::now();
     while !holds() {
         assert!(began.elapsed() < crate::program::PATIENCE, "in vain");
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

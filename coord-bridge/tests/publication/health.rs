@@ -11,6 +11,9 @@ use proptest::prelude::*;
 
 use crate::{live, node, region};
 
+/// Time between two rounds.
+const INTERVAL: Duration = Duration::from_secs(15);
+
 /// A book, with what it is told.
 struct Case {
     book: Book,
@@ -28,7 +31,7 @@ impl Case {
     }
 
     fn set(&mut self) -> Vec<Move> {
-        self.book.set(&self.regions, &self.live, true, self.now)
+        self.book.set(&self.regions, &self.live, Some(INTERVAL), self.now)
     }
 
     fn hear(&mut self, live: &[LiveNode]) -> Vec<Move> {
@@ -38,6 +41,11 @@ impl Case {
 
     /// One round in which exactly `bad` nodes do not work.
     fn round(&mut self, bad: &[&str]) -> Vec<Move> {
+        self.round_after(INTERVAL, bad)
+    }
+
+    /// The same, some time after the one before.
+    fn round_after(&mut self, pause: Duration, bad: &[&str]) -> Vec<Move> {
         let round: Vec<(Node, Probed)> = self
             .book
             .to_probe()
@@ -47,7 +55,7 @@ impl Case {
                 (node, if is_bad { Err("refused".to_owned()) } else { Ok("works".to_owned()) })
             })
             .collect();
-        self.now += Duration::from_secs(15);
+        self.now += pause;
         self.book.judge(&round, self.now)
     }
 
@@ -87,6 +95,39 @@ fn a_node_leaves_after_failures_in_a_row_and_returns_after_successes() {
     assert_eq!(case.within(), ["a"], "never {IN_AFTER} in a row");
     case.round(&[]);
     assert_eq!(case.within(), ["a", "b"]);
+}
+
+/// Rounds come early when relays come and go: a restart of one is no reason to lose another.
+#[test]
+fn rounds_that_come_early_count_no_faster_than_those_in_time() {
+    let early = Duration::from_secs(1);
+    let mut case = two();
+    for _ in 0..4 * OUT_AFTER {
+        case.round_after(early, &["b"]);
+    }
+    assert_eq!(case.within(), ["a", "b"], "12 s are less than a round");
+    assert!(case.book.entries()[1].last.as_ref().unwrap().is_err(), "and it is told");
+    // Not for ever either: rounds that are always early count every 12 s.
+    let mut took = Duration::from_secs(12);
+    while case.within().len() == 2 {
+        took += early;
+        assert!(took < INTERVAL * OUT_AFTER, "never out");
+        case.round_after(early, &["b"]);
+    }
+    assert_eq!(took, Duration::from_secs(25), "1, 13 and 25 s");
+
+    // Nor does it come back faster.
+    for _ in 0..12 {
+        case.round_after(early, &[]);
+    }
+    assert_eq!(case.within(), ["a"]);
+    case.round_after(early, &[]);
+    assert_eq!(case.within(), ["a", "b"]);
+
+    // What is new counts at once.
+    case.round_after(early, &["b"]);
+    case.rounds(OUT_AFTER - 1, &["b"]);
+    assert_eq!(case.within(), ["a"]);
 }
 
 /// It is more likely that the bridge has lost its network.
@@ -265,10 +306,10 @@ fn without_probes_a_relay_is_in_while_it_is_heard_of() {
     let names = |book: &Book| -> Vec<String> {
         book.members().into_iter().map(|member| member.node.name).collect()
     };
-    book.set(&regions, &[live(999, "l")], false, now);
+    book.set(&regions, &[live(999, "l")], None, now);
     assert_eq!(names(&book), ["a", "l"]);
     assert!(book.to_probe().is_empty());
-    book.set(&regions, &[], false, now);
+    book.set(&regions, &[], None, now);
     assert_eq!(names(&book), ["a"]);
 }
 
@@ -277,18 +318,18 @@ fn without_probes_a_relay_is_in_while_it_is_heard_of() {
 fn without_probes_what_they_said_counts_no_more() {
     let regions = [region(999, vec![node(999, "a"), node(999, "b")])];
     let (mut book, now) = (Book::default(), Instant::now());
-    book.set(&regions, &[], true, now);
-    for _ in 0..OUT_AFTER {
+    book.set(&regions, &[], Some(INTERVAL), now);
+    for count in 1..=OUT_AFTER {
         let round = book.to_probe().into_iter().map(|node| {
             let probed =
                 if node.name == "a" { Err("silent".to_owned()) } else { Ok(String::new()) };
             (node, probed)
         });
         let round: Vec<_> = round.collect();
-        book.judge(&round, now);
+        book.judge(&round, now + count * INTERVAL);
     }
     assert_eq!(book.members().len(), 1);
-    book.set(&regions, &[], false, now);
+    book.set(&regions, &[], None, now);
     assert_eq!(book.members().len(), 2);
 }
 
