@@ -156,9 +156,23 @@ pub(crate) fn follow(url: &str, verifiers: &[&str], token_file: PathBuf) -> Foll
     let state = TempDir::new().unwrap();
     let urls = verifiers.iter().map(|url| url.parse().unwrap()).collect();
     let access = VerifyConfig { interval: Duration::ZERO, ..VerifyConfig::new(urls) };
-    let bridge = BridgeConfig {
+    let bridge = bridge_config(url, SecretFile::Path(token_file));
+    let relay = Relay::builder()
+        .listen_derp(([127, 0, 0, 1], 0).into())
+        .key_file(state.path().join("derp.key"))
+        .access(AccessConfig::Verify(access))
+        .bridge(bridge)
+        .start()
+        .unwrap();
+    let derp = relay.addresses().derp[0];
+    Following { relay, derp, _state: state }
+}
+
+/// How a relay of ours follows the bridge at `url`.
+pub(crate) fn bridge_config(url: &str, token_file: SecretFile) -> BridgeConfig {
+    BridgeConfig {
         url: url.parse().unwrap(),
-        token_file: SecretFile::Path(token_file),
+        token_file,
         ca_file: None,
         hostname: "derp.example.org".to_owned(),
         region_id: 998,
@@ -169,16 +183,7 @@ pub(crate) fn follow(url: &str, verifiers: &[&str], token_file: PathBuf) -> Foll
         ipv6: "none".to_owned(),
         derp_port: None,
         stun_port: None,
-    };
-    let relay = Relay::builder()
-        .listen_derp(([127, 0, 0, 1], 0).into())
-        .key_file(state.path().join("derp.key"))
-        .access(AccessConfig::Verify(access))
-        .bridge(bridge)
-        .start()
-        .unwrap();
-    let derp = relay.addresses().derp[0];
-    Following { relay, derp, _state: state }
+    }
 }
 
 impl Following {

@@ -8,6 +8,7 @@
 //! | `embedded` | the relay in the bridge's own process |
 //! | `check` | what the doctor says of all of these |
 //! | `channel` | registration and events, line by line |
+//! | `renewal` | a relay whose certificate gets another pin |
 //! | `several` | two bridges on one PostgreSQL store |
 //! | `bench`, `tailnet` | all of these together; the Headscale |
 #![expect(clippy::unwrap_used, reason = "test code: a panic is the report")]
@@ -34,6 +35,7 @@ mod program;
 #[expect(dead_code, reason = "other tests use the rest")]
 #[path = "../admin/receiver.rs"]
 mod receiver;
+mod renewal;
 mod several;
 mod tailnet;
 #[path = "../../../derp/relay/tests/support/trust.rs"]

@@ -1,12 +1,14 @@
 //! One registration with a bridge after the other, for ever.
 //!
 //! Does: registers, says every 10 s that the relay is there, follows the events, and begins again
-//! after a pause whenever one of these fails; resumes behind the last event that it has heard.
+//! after a pause whenever one of these fails, and at once when the certificate has another pin;
+//! resumes behind the last event that it has heard.
 //! Does not: end, or keep anything from its course, when there is no bridge.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Announcement;
@@ -38,7 +40,8 @@ const MAX_MISSED: u32 = 2;
 pub(crate) struct Link {
     client: Client,
     access: Arc<Access>,
-    certificates: Option<Arc<Certificates>>,
+    /// Where clients have to know its pin.
+    self_signed: Option<SelfSigned>,
     announcement: Announcement,
     counters: Arc<Counters>,
     log: RareLog,
@@ -46,6 +49,22 @@ pub(crate) struct Link {
     /// The last event that was heard; none before the first registration.
     seq: Option<u64>,
     was_open: bool,
+}
+
+/// A certificate that clients know by its pin.
+#[derive(Debug)]
+struct SelfSigned {
+    certificates: Arc<Certificates>,
+    reloads: watch::Receiver<()>,
+    /// The pin that the bridge was told last.
+    told: String,
+}
+
+/// Why a registration is over.
+enum Left {
+    Fault(Fault),
+    /// The bridge has to hear of another pin: clients refuse the relay by the old one.
+    Renewed,
 }
 
 impl Link {
@@ -64,7 +83,7 @@ impl Link {
         Ok(Self {
             client: Client::new(config)?,
             access,
-            certificates,
+            self_signed: certificates.filter(|it| it.is_self_signed()).map(SelfSigned::new),
             announcement,
             counters,
             log: RareLog::default(),
@@ -79,9 +98,16 @@ impl Link {
         let mut pause = FIRST_PAUSE;
         loop {
             let begun = Instant::now();
-            let fault = match self.register().await {
+            let left = match self.register().await {
                 Ok(registered) => self.stay(&registered).await,
-                Err(fault) => fault,
+                Err(fault) => Left::Fault(fault),
+            };
+            let fault = match left {
+                Left::Fault(fault) => fault,
+                Left::Renewed => {
+                    tracing::info!("the certificate has another pin; the bridge is told");
+                    continue;
+                }
             };
             self.counters.set_connected(false);
             self.tell(&fault);
@@ -94,8 +120,8 @@ impl Link {
     }
 
     async fn register(&mut self) -> Result<Registered, Fault> {
-        let is_self_signed = self.certificates.as_ref().filter(|it| it.is_self_signed());
-        let registration = self.announcement.registration(is_self_signed.map(|it| it.pin()));
+        let pin = self.self_signed.as_mut().map(SelfSigned::tell);
+        let registration = self.announcement.registration(pin);
         let answer = self.client.post(REGISTER_PATH, registration.to_json()).await?;
         let registered = Registered::parse(&answer).map_err(malformed)?;
         let is_id = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
@@ -106,15 +132,16 @@ impl Link {
         Ok(registered)
     }
 
-    /// Says that the relay is there and follows the events until one of both fails.
-    async fn stay(&mut self, registered: &Registered) -> Fault {
+    /// Says that the relay is there and follows the events until one of both fails, or there is
+    /// more to say.
+    async fn stay(&mut self, registered: &Registered) -> Left {
         let (least, most) = HEARTBEAT_BOUNDS;
         let interval = Duration::from_secs(registered.heartbeat_seconds).clamp(least, most);
         let after = *self.seq.get_or_insert(registered.seq);
         let path = format!("{EVENTS_PATH}?relay={}&after={after}", registered.id);
         let mut lines = match self.client.stream(&path).await {
             Ok(lines) => lines,
-            Err(fault) => return fault,
+            Err(fault) => return Left::Fault(fault),
         };
         self.opened();
         let mut due = Instant::now() + interval;
@@ -139,8 +166,9 @@ impl Link {
                     }
                     Err(fault) => fault,
                 },
+                () = renewed(&mut self.self_signed) => return Left::Renewed,
             };
-            return fault;
+            return Left::Fault(fault);
         }
     }
 
@@ -196,6 +224,32 @@ impl Link {
             tracing::debug!(bridge, %fault, "no word from the bridge");
         }
     }
+}
+
+impl SelfSigned {
+    fn new(certificates: Arc<Certificates>) -> Self {
+        Self { reloads: certificates.reloads(), certificates, told: String::new() }
+    }
+
+    /// The pin of now, which is told from now on.
+    fn tell(&mut self) -> String {
+        // Before the pin is read: a reload between the two is looked at once more.
+        self.reloads.mark_unchanged();
+        self.told = self.certificates.pin();
+        self.told.clone()
+    }
+}
+
+/// Waits until there is another pin than the one that was told; for ever, where there is none.
+async fn renewed(self_signed: &mut Option<SelfSigned>) {
+    if let Some(it) = self_signed {
+        while it.reloads.changed().await.is_ok() {
+            if it.certificates.pin() != it.told {
+                return;
+            }
+        }
+    }
+    std::future::pending::<()>().await;
 }
 
 /// Does what a line says; returns its number.

@@ -20,6 +20,7 @@ use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio::sync::watch;
 
 use super::validity::Validity;
 use super::{meta, provider, self_signed};
@@ -139,6 +140,7 @@ pub struct Certificates {
     source: Source,
     relay: NodePublic,
     chains: ArcSwap<Vec<Chain>>,
+    reloads: watch::Sender<()>,
 }
 
 /// One certificate chain with its key, the meta certificate included.
@@ -155,7 +157,12 @@ impl Certificates {
     /// [`LoadError`]: there is nothing to show to a client.
     pub fn load(source: Source, relay: NodePublic) -> Result<Arc<Self>, LoadError> {
         let chains = load(&source, &relay)?;
-        Ok(Arc::new(Self { source, relay, chains: ArcSwap::from_pointee(chains) }))
+        Ok(Arc::new(Self {
+            source,
+            relay,
+            chains: ArcSwap::from_pointee(chains),
+            reloads: watch::Sender::new(()),
+        }))
     }
 
     /// Loads everything again. Handshakes that begin afterwards get the new certificates.
@@ -165,7 +172,13 @@ impl Certificates {
     /// [`LoadError`]; the old certificates then stay.
     pub fn reload(&self) -> Result<(), LoadError> {
         self.chains.store(Arc::new(load(&self.source, &self.relay)?));
+        self.reloads.send_replace(());
         Ok(())
+    }
+
+    /// Tells when they were loaded again, the same or others.
+    pub(crate) fn reloads(&self) -> watch::Receiver<()> {
+        self.reloads.subscribe()
     }
 
     /// Whether clients can trust the certificate by its pin only.
