@@ -120,7 +120,7 @@ pub(super) fn run(arguments: &DevArguments) -> Result<(), ExitError> {
         None => None,
     };
     let setup = Setup {
-        plan: embedded.settled(config.plan.clone()),
+        plan: embedded.settled(&config),
         live,
         map_file: config.map_file.clone().map(Into::into),
         provisioning,

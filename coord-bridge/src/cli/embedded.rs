@@ -36,9 +36,17 @@ impl Embedded {
         Ok(Some(Self { relay, settings }))
     }
 
-    /// `plan` with the relay's node as it is.
-    pub(super) fn settled(&self, mut plan: Plan) -> Plan {
-        self.settings.settle(&mut plan, &self.relay);
+    /// The plan of `config` with the relay's node as it is.
+    pub(super) fn settled(&self, config: &Config) -> Plan {
+        let mut plan = config.plan.clone();
+        if let Some(now) = &config.embedded_relay {
+            self.settings.settle(now, &mut plan, &self.relay);
+        }
         plan
+    }
+
+    /// Why `config` cannot be published while this relay runs, if it cannot.
+    pub(super) fn objection(&self, config: &Config) -> Option<String> {
+        self.settings.objection(config.embedded_relay.as_ref()?)
     }
 }

@@ -66,7 +66,7 @@ pub(super) fn run(arguments: &ConfigArguments) -> Result<(), ExitError> {
         tracing::error!(%error, "embedded_relay: no relay until a restart; the map is published");
         None
     });
-    let plan = settled(embedded.as_ref(), config.plan.clone());
+    let plan = settled(embedded.as_ref(), &config);
     let live = verify.as_ref().map(|verify| verify.relays.live());
     // A receiver that cannot be must not stand in anybody's way either.
     let outlets = outlets(&config, provisioning.as_ref(), &leadership).unwrap_or_else(|error| {
@@ -121,10 +121,10 @@ fn lead(config: &Config) -> Result<(Lease, Store), ExitError> {
     Ok((Lease::strive(store.clone(), lease::Pace::default())?, store))
 }
 
-fn settled(embedded: Option<&Embedded>, plan: Plan) -> Plan {
+fn settled(embedded: Option<&Embedded>, config: &Config) -> Plan {
     match embedded {
-        Some(embedded) => embedded.settled(plan),
-        None => plan,
+        Some(embedded) => embedded.settled(config),
+        None => config.plan.clone(),
     }
 }
 
@@ -173,11 +173,16 @@ fn reload(
             return;
         }
     };
+    if let Some(why) = embedded.and_then(|embedded| embedded.objection(&config)) {
+        bridge.refuse_reload();
+        tracing::error!(error = why, "the map stays as it was");
+        return;
+    }
     for key in keys_that_wait(started_with, &config) {
         tracing::warn!(key, "has changed, and takes a restart to take effect");
     }
     warn_of(&config.plan.map);
-    match bridge.publisher().adopt(settled(embedded, config.plan)) {
+    match bridge.publisher().adopt(settled(embedded, &config)) {
         Ok(Change::Replaced) => tracing::info!("reloaded; the map is another one"),
         Ok(Change::Same) => tracing::info!("reloaded; the map is the same"),
         Ok(Change::Waiting) => tracing::warn!("reloaded; the map waits for the disk"),

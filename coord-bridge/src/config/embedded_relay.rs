@@ -18,6 +18,9 @@ use crate::publication::Plan;
 /// What every fault of these settings begins with.
 const TABLE: &str = "embedded_relay";
 
+/// Why some changes have to wait, and what to do.
+const UNTIL_RESTART: &str = "the relay goes on as it was started; restart to move it";
+
 /// Name of the relay's key in the bridge's folder.
 const KEY_FILE: &str = "derp.key";
 
@@ -162,29 +165,45 @@ impl EmbeddedRelay {
     }
 
     /// Puts into `plan` what only a relay that runs knows of its node: ports that it was to choose,
-    /// and the pin of a certificate that it has made. What the file says stays.
-    pub fn settle(&self, plan: &mut Plan, relay: &Relay) {
+    /// and the pin of a certificate that it has made. What the file says stays: `now` is what the
+    /// file that `plan` is from says of this relay, which may have been written since it started.
+    pub fn settle(&self, now: &Self, plan: &mut Plan, relay: &Relay) {
         // By host name: the default name of a node changes when another is put before it.
         let mut nodes = plan.map.regions.values_mut().flat_map(|region| &mut region.nodes);
         let is_it = |node: &&mut Node| Some(&node.host_name) == self.keys.hostname.as_ref();
         let Some(node) = nodes.find(is_it) else { return };
-        if self.is_derived {
-            self.settle_ports(node, relay);
+        if now.is_derived {
+            self.settle_ports(now, node, relay);
         }
         if self.keys.tls == Some(TlsMode::SelfSigned) && node.cert_name.is_empty() {
             node.cert_name = relay.certificate_pin().unwrap_or_default();
         }
     }
 
-    fn settle_ports(&self, node: &mut Node, relay: &Relay) {
+    fn settle_ports(&self, now: &Self, node: &mut Node, relay: &Relay) {
         let addresses = relay.addresses();
-        if let (None, Some(derp)) = (self.keys.bridge_derp_port, addresses.derp.first())
+        if let (None, Some(derp)) = (now.keys.bridge_derp_port, addresses.derp.first())
             && self.keys.tls != Some(TlsMode::Off)
         {
             node.derp_port = derp.port().into();
         }
-        if let (None, Some(stun)) = (self.keys.bridge_stun_port, addresses.stun.first()) {
+        if let (None, Some(stun)) = (now.keys.bridge_stun_port, addresses.stun.first()) {
             node.stun_port = stun.port().into();
+        }
+    }
+
+    /// What keeps the map of a file that says `now` of this relay from being published while it
+    /// runs: it goes on saying who and where it is, so it would be in the map twice, or as one
+    /// that it is not.
+    #[must_use]
+    pub fn objection(&self, now: &Self) -> Option<String> {
+        if self.keys.hostname != now.keys.hostname {
+            Some(format!("{TABLE}.hostname: has changed, and {UNTIL_RESTART}"))
+        } else if self.region.0 != now.region.0 {
+            let (old, new) = (self.region.0, now.region.0);
+            Some(format!("region.id: {new} instead of {old} for {TABLE}, and {UNTIL_RESTART}"))
+        } else {
+            None
         }
     }
 

@@ -120,6 +120,51 @@ fn serve_runs_the_relay_of_its_configuration() {
     three.is_closed();
 }
 
+/// A relay goes on saying what it was started with: what the file says of it meanwhile is taken
+/// as far as that leaves it one node, with its pin.
+#[test]
+fn a_reload_keeps_the_pin_and_does_not_move_the_relay() {
+    let (tailnet, folder) = (Tailnet::start(), TempDir::new().unwrap());
+    let first = config(folder.path(), &tailnet, "127.0.0.1:0");
+    let program = Program::serve(folder.path(), &first);
+    follows(&program, "relay-metrics");
+    let map = || DerpMap::parse(&get(program.address("map"), "/derpmap.json").body).unwrap();
+    let node = map().regions[&999].nodes[0].clone();
+    let reload = |more: &str| {
+        std::fs::write(folder.path().join("bridge.toml"), format!("{first}{more}")).unwrap();
+        program.signal(Signal::HUP);
+    };
+
+    let refused = [
+        "[region]\nid = 901\n",
+        "[[regions]]\nid = 901\n[[regions.nodes]]\nhostname = \"127.0.0.1\"\n",
+    ];
+    for (count, text) in (1..).zip(refused) {
+        reload(text);
+        program.wait_for_log("the map stays as it was", count);
+        assert_eq!(program.log().matches("region.id: 901 instead of 999").count(), count);
+        assert_eq!(get(program.address("map"), "/ready").status, 503);
+        assert_eq!(map().regions[&999].nodes, std::slice::from_ref(&node));
+    }
+
+    // Named by the file since: its ports are the file's, and the pin stays the relay's.
+    reload(
+        "[[region.nodes]]\nhostname = \"127.0.0.1\"\nname = \"mine\"\nderp_port = 8443\nstun_port = -1\n",
+    );
+    program.wait_for_log("the map is another one", 1);
+    let named = map().regions[&999].nodes[0].clone();
+    assert_eq!((&*named.name, named.derp_port, named.stun_port), ("mine", 8_443, -1));
+    assert_eq!(named.cert_name, node.cert_name);
+
+    // And not any more: the ports are those that it has.
+    reload("[region]\nname = \"Another name\"\n");
+    program.wait_for_log("the map is another one", 2);
+    let region = map().regions[&999].clone();
+    assert_eq!((&*region.name, &region.nodes), ("Another name", &vec![node]));
+    assert_eq!(get(program.address("map"), "/ready").status, 200);
+    program.stop();
+}
+
 /// Headscale needs the map to start: a relay that does not come up leaves it where it is.
 #[test]
 fn a_relay_that_does_not_start_leaves_the_map() {
