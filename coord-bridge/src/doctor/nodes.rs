@@ -10,14 +10,14 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 use derp::key::NodePrivate;
-use derp::map::{DerpMap, NO_ADDRESS, Node};
+use derp::map::{DerpMap, Node};
 use derp_relay::probe::{self, Authorities, Fault, Outcome, Part as ProbePart, Step, Target};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::{Finding, PART_TIME, Part, cut};
 use crate::publication::new_probe_key;
-use crate::publication::probing::{DEFAULT_DERP_PORT, stun_address, trust};
+use crate::publication::probing::{DEFAULT_DERP_PORT, OpenFamilies, literals, stun_address, trust};
 
 /// Time for a name. Resolvers of the system give up after about as long.
 const DNS_TIME: Duration = Duration::from_secs(15);
@@ -91,8 +91,7 @@ fn resolve(host: &str) -> io::Result<BTreeSet<IpAddr>> {
 fn judge_name(node: &Node, resolved: &io::Result<BTreeSet<IpAddr>>) -> (Finding, BTreeSet<IpAddr>) {
     let part = Part::Relays;
     let tried = format!("{} {}", node.name, node.host_name);
-    let literals: BTreeSet<IpAddr> =
-        [&node.ipv4, &node.ipv6].into_iter().filter_map(|text| text.parse().ok()).collect();
+    let literals: BTreeSet<IpAddr> = literals(node).collect();
     let text = |ips: &BTreeSet<IpAddr>| {
         let texts: Vec<String> = ips.iter().map(ToString::to_string).collect();
         if texts.is_empty() { "no address".to_owned() } else { texts.join(", ") }
@@ -111,9 +110,8 @@ fn judge_name(node: &Node, resolved: &io::Result<BTreeSet<IpAddr>>) -> (Finding,
         }
     };
     // What the map leaves open is looked up, family by family.
-    let is_open = |text: &str| text != NO_ADDRESS && text.parse::<IpAddr>().is_err();
-    let (v4, v6) = (is_open(&node.ipv4), is_open(&node.ipv6));
-    let looked_up = said.iter().filter(|ip| if ip.is_ipv4() { v4 } else { v6 }).copied();
+    let open = OpenFamilies::of(node);
+    let looked_up = said.iter().filter(|ip| open.has(ip)).copied();
     let addresses: BTreeSet<IpAddr> = literals.iter().copied().chain(looked_up).collect();
     let strange: BTreeSet<IpAddr> = literals.difference(said).copied().collect();
     let finding = if !strange.is_empty() {

@@ -87,7 +87,7 @@ fn probe_node(node: &Node, key: &NodePrivate, authorities: &Authorities) -> Prob
         })
     };
     // Literals first: DNS may hang for longer than a probe lasts.
-    let seen = try_all(literals(node));
+    let seen = try_all(literals(node).collect());
     let seen = match seen {
         Some(seen) => return Ok(seen),
         None => resolved(node).map(try_all),
@@ -116,22 +116,45 @@ fn probe_address(node: &Node, ip: IpAddr, key: &NodePrivate, authorities: &Autho
 }
 
 /// The addresses that the map gives.
-fn literals(node: &Node) -> Vec<IpAddr> {
-    [&node.ipv4, &node.ipv6].into_iter().filter_map(|text| text.parse().ok()).collect()
+pub(crate) fn literals(node: &Node) -> impl Iterator<Item = IpAddr> {
+    [&node.ipv4, &node.ipv6].into_iter().filter_map(|text| text.parse().ok())
+}
+
+/// The families of addresses that the map leaves to DNS.
+#[derive(Clone, Copy)]
+pub(crate) struct OpenFamilies {
+    v4: bool,
+    v6: bool,
+}
+
+impl OpenFamilies {
+    /// Those of this node.
+    pub(crate) fn of(node: &Node) -> Self {
+        let is_open = |text: &str| text != NO_ADDRESS && text.parse::<IpAddr>().is_err();
+        Self { v4: is_open(&node.ipv4), v6: is_open(&node.ipv6) }
+    }
+
+    /// Whether clients take this address from DNS.
+    pub(crate) const fn has(self, ip: &IpAddr) -> bool {
+        if ip.is_ipv4() { self.v4 } else { self.v6 }
+    }
+
+    const fn is_none(self) -> bool {
+        !self.v4 && !self.v6
+    }
 }
 
 /// One address of each family that the map leaves to DNS.
 fn resolved(node: &Node) -> Result<Vec<IpAddr>, String> {
-    let is_open = |text: &str| text != NO_ADDRESS && text.parse::<IpAddr>().is_err();
-    let (v4, v6) = (is_open(&node.ipv4), is_open(&node.ipv6));
-    if !(v4 || v6) {
+    let open = OpenFamilies::of(node);
+    if open.is_none() {
         return Ok(Vec::new());
     }
     let found = (node.host_name.as_str(), 0).to_socket_addrs();
     let found = found.map_err(|error| format!("{} does not resolve: {error}", node.host_name))?;
-    let found: Vec<IpAddr> = found.map(|address| address.ip()).collect();
-    let of_v4 = found.iter().filter(|ip| v4 && ip.is_ipv4()).take(1);
-    let of_v6 = found.iter().filter(|ip| v6 && ip.is_ipv6()).take(1);
+    let found: Vec<IpAddr> = found.map(|it| it.ip()).filter(|ip| open.has(ip)).collect();
+    let of_v4 = found.iter().filter(|ip| ip.is_ipv4()).take(1);
+    let of_v6 = found.iter().filter(|ip| ip.is_ipv6()).take(1);
     Ok(of_v4.chain(of_v6).copied().collect())
 }
 
