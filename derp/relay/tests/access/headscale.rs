@@ -1,4 +1,4 @@
-//! The real `/verify`: the program that `HEADSCALE_BIN` names, tried with 0.27, 0.28, 0.29 and 0.30.
+//! The real `/verify`: each program of `HEADSCALE_BIN`, `PATH[:PATH…]`; tried with 0.27 to 0.30.
 //!
 //! Nodes are made by Headscale's own `debug create-node`, which tells only the public half of their
 //! keys. So what stands between the relay and Headscale here puts such a key in the place of a
@@ -23,12 +23,19 @@ use crate::{asking, holds_outcome, relay, verifying};
 #[test]
 #[expect(clippy::print_stdout, reason = "a test that is skipped says why")]
 fn headscale_says_who_enters_and_who_goes() {
-    let Some(program) = std::env::var_os("HEADSCALE_BIN").map(PathBuf::from) else {
+    let Some(paths) = std::env::var_os("HEADSCALE_BIN").filter(|paths| !paths.is_empty()) else {
         println!("skipped: HEADSCALE_BIN names no Headscale to ask");
         return;
     };
+    for program in std::env::split_paths(&paths) {
+        println!("beside {}", program.display());
+        says_who_enters_and_who_goes(&program);
+    }
+}
+
+fn says_who_enters_and_who_goes(program: &Path) {
     let host = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let headscale = Headscale::start(&program);
+    let headscale = Headscale::start(program);
     let url = format!("http://{}/verify", headscale.address);
     let direct = relay(host, Way::Plain, &url, false);
     assert!(Peer::try_connect(direct.derp, Way::Plain, private(3)).is_err());
