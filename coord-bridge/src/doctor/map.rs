@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use derp::map::DerpMap;
-use derp_relay::probe::http;
+use derp_relay::probe::{Fault, http};
 use hyper::{Method, Uri};
 
 use super::ports::Running;
@@ -19,6 +19,9 @@ use crate::publication::upstream::{basic, read_bounded};
 
 /// Most bytes of a map, or of what Headscale says of it.
 const MAX_MAP_LEN: usize = 2 * 1024 * 1024;
+
+/// Where Headscale's debug listener shows its map: since 0.27, and in 0.26.
+const MAP_PAGES: [&str; 2] = ["/debug/derp", "/debug/derpmap"];
 
 /// Most bytes of a password's file.
 const MAX_PASSWORD_LEN: u64 = 1_024;
@@ -185,9 +188,8 @@ async fn of_headscale(config: &Config, file: Option<&HeadscaleFile>) -> Finding 
         return Finding::not_tried(part, tried, said);
     };
     let at = reachable(address);
-    let tried = format!("{tried}, at {at}/debug/derp");
-    let answer = tokio::task::spawn_blocking(move || http::get(at, "/debug/derp", "")).await;
-    let text = match answer {
+    let tried = format!("{tried}, at {at}{}", MAP_PAGES[0]);
+    let text = match tokio::task::spawn_blocking(move || shown(at)).await {
         Ok(Ok(answer)) if answer.status() == 200 => {
             String::from_utf8_lossy(&answer.body).into_owned()
         }
@@ -210,4 +212,11 @@ async fn of_headscale(config: &Config, file: Option<&HeadscaleFile>) -> Finding 
     let remedy = "does derp.urls or derp.paths name our map, and is auto_update_enabled true? \
                   Restart Headscale to have it read at once";
     Finding::wrong(part, tried, said, remedy)
+}
+
+/// What Headscale shows of its map. Blocks.
+fn shown(at: SocketAddr) -> Result<http::Answer, Fault> {
+    let [page, page_before] = MAP_PAGES;
+    let answer = http::get(at, page, "")?;
+    if answer.status() == 404 { http::get(at, page_before, "") } else { Ok(answer) }
 }

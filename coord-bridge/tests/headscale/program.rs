@@ -71,7 +71,10 @@ impl Real {
 
     /// The map that it has, as its debug listener tells it.
     pub(crate) fn derp_map(&self) -> String {
-        get(self.metrics, "/debug/derp").unwrap().answer
+        // The page of 0.27 and later, and that of 0.26.
+        let pages = ["/debug/derp", "/debug/derpmap"];
+        let mut answers = pages.map(|page| get(self.metrics, page).unwrap()).into_iter();
+        answers.find(|it| it.status == 200).expect("Headscale shows its map").answer
     }
 
     /// Starts it and does not wait.

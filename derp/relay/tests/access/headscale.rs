@@ -1,4 +1,4 @@
-//! The real `/verify`: each program of `HEADSCALE_BIN`, `PATH[:PATH…]`; tried with 0.27 to 0.30.
+//! The real `/verify`: each program of `HEADSCALE_BIN`, `PATH[:PATH…]`; tried with 0.26 to 0.30.
 //!
 //! Nodes are made by Headscale's own `debug create-node`, which tells only the public half of their
 //! keys. So what stands between the relay and Headscale here puts such a key in the place of a
