@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use coord_bridge::events::feed::Delivery;
+use coord_bridge::events::position::PositionFile;
 use coord_bridge::events::signature::Signer;
 use coord_bridge::events::webhook::{Pace, SetupError, TAKEOVER_TIME, WebhookConfig};
 use coord_bridge::events::{EventsConfig, Leadership, Outlets};
@@ -94,6 +95,13 @@ impl Bridge {
 
     pub(crate) fn position(&self) -> String {
         self.outlets.as_ref().unwrap().channels()[0].position().unwrap()
+    }
+
+    /// Waits until the first webhook has all events behind it, also for who reads the disk.
+    fn is_settled(&self) {
+        let last = self.store.read_now(events::last_id).unwrap();
+        let file = PositionFile::new(self.folder.path(), &self.webhooks[0].name);
+        until("the position on the disk", || file.read().unwrap() == last);
     }
 
     pub(crate) fn count(&self, webhook: usize, what: Delivery) -> u64 {
@@ -252,6 +260,7 @@ fn a_restart_goes_on_where_it_was() {
     let mut bridge = Bridge::with(&[("chat", receiver.url())]);
     bridge.happens("machine", "joined");
     until("the first", || bridge.count(0, Delivery::Delivered) == 1);
+    bridge.is_settled();
     bridge.stop();
     for outcome in ["online", "stale"] {
         bridge.happens("machine", outcome);
